@@ -1,0 +1,1 @@
+"""Hosts: the machines that runbooks look at and change."""
