@@ -1,0 +1,254 @@
+"""The record of one run: ``record.json``, an in-toto Statement (v1) in the run's audit folder.
+
+Its predicate says which runbook ran, with what parameters (secrets only as references), who started it, which
+plan was shown and how it was approved, what was observed of each host, every claim with what was seen of it, the
+outcome and, for a failed run, the error. The subject lists the run's files with their SHA-256.
+``record.schema.json`` beside this module describes every member; each record is checked against it when written.
+
+A record is written twice. When a run begins it says ``failed`` with the error kind ``interrupted`` and no end, so
+that a run which was killed never looks done; when the run ends, the finished record replaces it in one step.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import pwd
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+
+import mailtls_nb
+from mailtls_nb.errors import FileAccessFailed, MailTLSError, NotReady
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+# A name, not an address: nothing is fetched from it.
+PREDICATE_TYPE = "https://mailtls-nb.example/runbook-run/v1"
+
+FILE_NAME = "record.json"
+INTERRUPTED = "interrupted"
+
+Outcome = Literal["changed", "unchanged", "planned", "failed"]
+
+
+@dataclass(frozen=True)
+class RunbookSource:
+    """The runbook that ran: ``digest`` is SHA-256 over its cells' sources (library.source_digest)."""
+
+    id: str
+    digest: str
+    version: str = mailtls_nb.__version__
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who started the run, as this machine knows it.
+
+    ``origin`` is where the person came from: ``sudo:USER``, ``ssh:ADDRESS``, both with a space between, or empty.
+    """
+
+    login: str
+    origin: str = ""
+
+    @classmethod
+    def of_this_process(cls) -> Operator:
+        """The login of this process's user, and what sudo and sshd left in the environment."""
+        try:
+            login = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            login = f"uid {os.getuid()}"
+        sudo = os.environ.get("SUDO_USER", "")
+        ssh = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
+        return cls(login, " ".join(f"{how}:{who}" for how, who in (("sudo", sudo), ("ssh", ssh)) if who))
+
+
+@dataclass(frozen=True)
+class Approval:
+    """``approve`` as given, and ``how`` it was met: ``testbed``, ``auto``, ``digest`` or ``not approved``."""
+
+    approve: str
+    how: str
+
+
+@dataclass(frozen=True)
+class RunError:
+    """Why a run failed: what happened, the state things are in, what to do next, the exit status."""
+
+    kind: str
+    message: str
+    state: str = ""
+    next: str = ""
+    exit_status: int = 1
+
+    @classmethod
+    def of(cls, error: BaseException) -> RunError:
+        """The error in the record's words."""
+        if isinstance(error, MailTLSError):
+            return cls(type(error).__name__, error.what, error.left, error.do, error.exit_status)
+        return cls(type(error).__name__, str(error) or type(error).__name__)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A file of the run, by its path in the audit folder, and its SHA-256 in hex."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What record.json says. Members hold JSON data; ``started`` and ``ended`` are RFC 3339 in UTC."""
+
+    runbook: RunbookSource
+    parameters: Mapping[str, str | int]
+    operator: Operator
+    started: str
+    ended: str | None = None
+    outcome: Outcome = "failed"
+    error: RunError | None = None
+    git_commit: str = ""
+    package_version: str = mailtls_nb.__version__
+    plan: Mapping[str, Any] | None = None
+    approval: Approval | None = None
+    hosts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    claims: Sequence[Mapping[str, Any]] = ()
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    sealed: bool = False
+    subject: Sequence[Subject] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """What the command line exits with: see Outcome under Contracts in the README."""
+        if self.outcome == "failed":
+            return self.error.exit_status if self.error else 1
+        if self.outcome == "planned":
+            return 0 if self.parameters.get("approve") == "" else 3
+        return 0
+
+    def as_statement(self) -> dict[str, Any]:
+        """The record as an in-toto Statement, in JSON data."""
+        predicate = asdict(self)
+        del predicate["subject"]
+        return {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": s.name, "digest": {"sha256": s.sha256}} for s in self.subject],
+            "predicateType": PREDICATE_TYPE,
+            "predicate": json.loads(json.dumps(predicate)),
+        }
+
+    def write(self, folder: Path) -> Path:
+        """Check the record against its schema and put it into the folder in one step, mode 0600.
+
+        Raises jsonschema.ValidationError for a record that is not of its schema, FileAccessFailed when it
+        cannot be written; what was there stays.
+        """
+        statement = self.as_statement()
+        _validator().validate(statement)
+        # ASCII only: what a host printed may be no UTF-8.
+        data = json.dumps(statement, indent=2).encode() + b"\n"
+        path = folder / FILE_NAME
+        try:
+            descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=folder)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(descriptor)
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise FileAccessFailed(
+                f"{path} cannot be written: {error.strerror}", left="the record is as it was"
+            ) from error
+        return path
+
+
+def begin(
+    *,
+    runbook: RunbookSource,
+    parameters: Mapping[str, str | int],
+    operator: Operator,
+    started: datetime,
+    git_commit: str = "",
+) -> Record:
+    """The record of a run that begins: failed, until finish() says otherwise."""
+    return Record(
+        runbook=runbook,
+        parameters=dict(parameters),
+        operator=operator,
+        started=rfc3339(started),
+        git_commit=git_commit,
+        error=RunError(INTERRUPTED, "the run began and has not ended", "not known: look at commands.jsonl"),
+    )
+
+
+def finish(
+    record: Record,
+    *,
+    ended: datetime,
+    outcome: Outcome,
+    error: RunError | None = None,
+    subject: Sequence[Subject] = (),
+    **members: Any,
+) -> Record:
+    """The record at the run's end; ``members`` are plan, approval, hosts, claims and artifacts where there are any.
+
+    Raises ValueError for a failed run without an error and for an error of a run that did not fail.
+    """
+    if (outcome == "failed") != (error is not None):
+        raise ValueError("a run has an error exactly when it failed")
+    return replace(record, ended=rfc3339(ended), outcome=outcome, error=error, subject=tuple(subject), **members)
+
+
+def load(path: Path) -> Record:
+    """Read record.json; raises NotReady when it is not there or not of its schema."""
+    try:
+        statement = json.loads(path.read_bytes())
+        _validator().validate(statement)
+    except (OSError, ValueError, jsonschema.ValidationError) as error:
+        raise NotReady(f"{path} is not a record: {getattr(error, 'message', error)}") from error
+    predicate = dict(statement["predicate"])
+    error_data, approval = predicate.pop("error"), predicate.pop("approval")
+    return Record(
+        runbook=RunbookSource(**predicate.pop("runbook")),
+        operator=Operator(**predicate.pop("operator")),
+        error=RunError(**error_data) if error_data else None,
+        approval=Approval(**approval) if approval else None,
+        subject=tuple(Subject(s["name"], s["digest"]["sha256"]) for s in statement["subject"]),
+        **predicate,
+    )
+
+
+def subjects(folder: Path, *, leave_out: Sequence[str] = ()) -> tuple[Subject, ...]:
+    """The files of a run folder with their digests, sorted by name; hidden files, the record and its seal left out."""
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    )
+    kept = [name for name in names if name not in {FILE_NAME, f"{FILE_NAME}.sig", *leave_out}]
+    return tuple(Subject(name, hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in kept)
+
+
+def rfc3339(moment: datetime) -> str:
+    """An aware time as ``2026-11-22T20:30:25Z``; raises ValueError for a naive one."""
+    if moment.tzinfo is None:
+        raise ValueError("the time has no zone")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = json.loads((files("mailtls_nb") / "record.schema.json").read_text(encoding="utf-8"))
+    return jsonschema.Draft202012Validator(schema)
