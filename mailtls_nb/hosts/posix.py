@@ -17,7 +17,6 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mailtls_nb.errors import CommandTimedOut, FileAccessFailed, Unreachable
 from mailtls_nb.hosts import scripts
@@ -34,6 +33,9 @@ LARGEST_FILE = 64 * 1024 * 1024
 FILE_TIMEOUT_S = 120
 
 _OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*:[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+# The PEM encapsulation boundaries of RFC 7468 and OpenSSH, either end.
+PRIVATE_KEY = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]*PRIVATE KEY")
 
 Advice = tuple[tuple[str, str], ...]
 
@@ -221,98 +223,7 @@ def _reason(done: Completed) -> str:
 
 
 def _printed(output: bytes | bytearray) -> str:
+    if PRIVATE_KEY.search(output):
+        return "; what it printed holds a private key and is not repeated"
     text = bytes(output).decode("utf-8", "replace").strip()[-1000:]
     return f"; it printed: {text}" if text else ""
-
-
-@dataclass(frozen=True)
-class LocalHost(PosixHost):
-    """This machine."""
-
-    name: str = "local"
-    sudo: bool = False
-
-    def rewrite(self, argv: Sequence[str]) -> list[str]:
-        return list(argv)
-
-    def advice(self) -> Advice:
-        return ()
-
-    def client_environment(self) -> Mapping[str, str]:
-        # The environment of this process may hold secrets (env:NAME), and a daemon started here would keep them.
-        kept = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TZ")
-        return {name: os.environ[name] for name in kept if name in os.environ}
-
-
-@dataclass(frozen=True)
-class ContainerHost(PosixHost):
-    """A running container. ``engine_argv`` is how its engine is called: ("docker",), ("podman", "--remote")."""
-
-    engine_argv: tuple[str, ...]
-    container: str
-    name: str
-    sudo: bool = False
-
-    def rewrite(self, argv: Sequence[str]) -> list[str]:
-        if any("\udc80" <= character <= "\udcff" for argument in argv for character in argument):
-            # Engines pass argv on as JSON, which holds Unicode only.
-            argv = ["sh", "-c", scripts.DECODE_ARGV, "sh", *map(_octal, argv)]
-        return [*self.engine_argv, "exec", "-i", self.container, *argv]
-
-    def advice(self) -> Advice:
-        engine, container = shlex.join(self.engine_argv), self.container
-        return (
-            (r"no such container|no container with", f"see `{engine} ps -a` for the containers there are"),
-            (r"is not running|container state improper", f"start it: `{engine} start {container}`"),
-            (r"is paused", f"let it go on: `{engine} unpause {container}`"),
-            (r"permission denied .*(daemon|socket)|dial unix .*permission denied", f"let this account use {engine}"),
-            (r"cannot connect|error during connect|connection refused", f"start the engine: see `{engine} info`"),
-            (r"\"sh\": executable file not found", "the container has no shell: it cannot be managed"),
-        )
-
-
-def _octal(argument: str) -> str:
-    return "".join(
-        chr(byte) if 32 <= byte < 127 and byte != 0x5C else f"\\0{byte:03o}"
-        for byte in argument.encode("utf-8", "surrogateescape")
-    )
-
-
-@dataclass(frozen=True)
-class SshHost(PosixHost):
-    """A host reached by the system's ssh, with the operator's own configuration, keys, agent and known hosts.
-
-    ``destination`` is ``host`` or ``user@host``. Nothing of the operator's configuration
-    is overridden but that nothing is asked (BatchMode). ``options`` go to ssh as they are.
-    """
-
-    destination: str
-    port: int | None
-    name: str
-    sudo: bool = False
-    options: tuple[str, ...] = ()
-
-    def rewrite(self, argv: Sequence[str]) -> list[str]:
-        port = [] if self.port is None else ["-p", str(self.port)]
-        # ssh joins its arguments with spaces for the login shell there: quoted once, here and nowhere else.
-        command = shlex.join(argv)
-        return ["ssh", "-T", "-o", "BatchMode=yes", *port, *self.options, "--", self.destination, command]
-
-    def advice(self) -> Advice:
-        host = self.destination.rpartition("@")[2]
-        log_in = shlex.join(["ssh", *(["-p", str(self.port)] if self.port else []), self.destination])
-        return (
-            (
-                "REMOTE HOST IDENTIFICATION HAS CHANGED",
-                "somebody may be listening in. Ask the host's operator whether its key was changed; only then "
-                f"remove the old one with ssh-keygen -R and log in once by hand: {log_in}",
-            ),
-            (
-                "Host key verification failed",
-                f"log in once by hand and compare the host key's fingerprint with the host's operator: {log_in}",
-            ),
-            (r"Permission denied \(", f"give this account a key that {host} accepts; try it by hand: {log_in}"),
-            ("Connection refused", f"see that sshd runs on {host}, and that the port is right"),
-            ("Could not resolve hostname", f"see that the name {host} is right"),
-            ("timed out|No route to host|unreachable", f"see that {host} is up and that no firewall is between"),
-        )
