@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mailtls_nb.errors import SetUpError
 from mailtls_nb.hosts.base import Host
+from mailtls_nb.hosts.container import ContainerHost
 from mailtls_nb.secret import Secret
 from mailtls_nb.testbed.engine import Engine, find_engine
 from mailtls_nb.testbed.images import ensure_image
@@ -121,8 +122,6 @@ class Testbed:
 
     def host(self, name: str) -> Host:
         """One of HOSTS, to run commands on and to read and write files of; it need not be up."""
-        from mailtls_nb.hosts.container import ContainerHost  # type: ignore[import-not-found,unused-ignore]
-
         return ContainerHost(engine_argv=self.engine.argv, container=self.container_name(name), name=f"testbed:{name}")
 
     def container_name(self, name: str) -> str:
