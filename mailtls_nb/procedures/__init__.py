@@ -1,0 +1,11 @@
+"""The procedures behind the runbooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mailtls_nb.procedures.create_ca import CreateCA
+from mailtls_nb.procedures.procedure import Procedure
+
+PROCEDURES: Mapping[str, Procedure[Any, Any]] = {procedure.runbook: procedure for procedure in (CreateCA(),)}

@@ -1,0 +1,103 @@
+"""Approval: bound to the digest of exactly the plan that would be applied."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailtls_nb.errors import BadParameter, StaleApproval
+from mailtls_nb.plan import Plan
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Whether the plan may be applied; ``how`` is testbed, auto, digest or not approved; ``sentence`` says why."""
+
+    granted: bool
+    approve: str
+    how: str
+    sentence: str
+
+
+def check_word(approve: str) -> str:
+    """The approve parameter as given, or BadParameter when it is none of its forms."""
+    if approve in {"", "testbed", "auto"} or _DIGEST.fullmatch(approve):
+        return approve
+    raise BadParameter(
+        "approve", f"{approve!r:.80} is neither testbed, auto, empty nor the digest of a plan (64 hexadecimal digits)"
+    )
+
+
+def decide(approve: str, plan: Plan, *, is_testbed: bool, audit_dir: Path) -> Approval:
+    """Decide for this plan; raises StaleApproval for the digest of another one, saying what changed."""
+    if plan.is_empty:
+        return Approval(False, approve, "not approved", "There is nothing to approve.")
+    match check_word(approve):
+        case "testbed" if is_testbed:
+            return Approval(True, approve, "testbed", "Approved: everything this run touches is the testbed's.")
+        case "testbed":
+            return Approval(
+                False,
+                approve,
+                "Not approved: approve=testbed is for the testbed only. Give this plan's digest, or auto.",
+            )
+        case "auto":
+            return Approval(True, approve, "auto", "Approved without a look at the plan (approve=auto).")
+        case "":
+            return Approval(
+                False, approve, "not approved", "Not approved: only the plan was asked for (approve is empty)."
+            )
+        case digest if digest == plan.digest:
+            return Approval(True, approve, "digest", "Approved: the digest given is this plan's.")
+        case digest:
+            raise StaleApproval(
+                "the digest in approve is not this plan's: " + _what_changed(digest, plan, audit_dir),
+                left="nothing was touched",
+                do=f"look at the plan above, then give its digest: {plan.digest}",
+            )
+
+
+def _what_changed(digest: str, plan: Plan, audit_dir: Path) -> str:
+    earlier = _earlier_plan(digest, audit_dir)
+    if earlier is None:
+        return "no plan with that digest is in the audit folder"
+    now = json.loads(json.dumps(plan.as_data()))
+    changed = [key for key in ("runbook", "wish", "rests_on") if earlier.get(key) != now[key]]
+    details = [
+        f"{key}: {name} was {earlier.get(key, {}).get(name, 'absent')}, is {now[key].get(name, 'absent')}"
+        for key in changed
+        if key != "runbook"
+        for name in sorted({*earlier.get(key, {}), *now[key]})
+        if earlier.get(key, {}).get(name) != now[key].get(name)
+    ]
+    before = {step["target"]: step for step in earlier.get("steps", [])}
+    after = {step["target"]: step for step in now["steps"]}
+    details += [
+        f"step on {target}: {_difference(before.get(target), after.get(target))}"
+        for target in sorted({*before, *after})
+        if before.get(target) != after.get(target)
+    ]
+    return "; ".join(details) or "the steps are in another order"
+
+
+def _difference(before: dict[str, object] | None, after: dict[str, object] | None) -> str:
+    if before is None:
+        return "is new"
+    if after is None:
+        return "is gone"
+    return ", ".join(sorted(key for key in after if before.get(key) != after[key])) + " changed"
+
+
+def _earlier_plan(digest: str, audit_dir: Path) -> dict[str, dict[str, object]] | None:
+    for path in sorted(audit_dir.glob("*/record.json"), reverse=True):
+        try:
+            plan = json.loads(path.read_bytes())["predicate"]["plan"]
+        except (OSError, ValueError, KeyError):
+            continue
+        if plan and plan.get("digest") == digest:
+            return dict(plan)
+    return None

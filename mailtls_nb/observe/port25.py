@@ -1,0 +1,100 @@
+"""What a mail server shows on port 25 to somebody who comes from outside.
+
+The instrument is ``openssl s_client`` on the host that the connection is made from: nothing of sendmail and
+nothing of ours takes part in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from mailtls_nb.errors import NotReady
+from mailtls_nb.hosts.base import Host
+
+# EHLO inside TLS makes the server say under which name and address it sees us. QUIT has to wait for that
+# reply, and the reply for the server's greeting pause: since 8.17.1.9 sendmail rejects "traffic before
+# response". Without -ign_eof, s_client takes a line that begins with Q or R for a command of its own.
+_SCRIPT = (
+    "address=$1 name=$2 hello=$3; shift 3; "
+    '{ if test -n "$hello"; then printf "EHLO %s\\r\\n" "$hello"; sleep 3; fi; printf "QUIT\\r\\n"; } | '
+    'openssl s_client -connect "$address" -starttls smtp -servername "$name" -showcerts -ign_eof "$@"'
+)
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+_SESSION = re.compile(rb"^New, (?P<protocol>[^,\s]+), Cipher is (?P<cipher>\S+)", re.MULTILINE)
+_HELLO = re.compile(rb"^250.\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you", re.MULTILINE)
+_NOT_OFFERED = b"Didn't find STARTTLS in server response"
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What was seen on one connection.
+
+    ``chain`` is the certificates as shown, the server's own first; empty when TLS did not come about.
+    ``seen_as`` is the name and address that the server gave us in its EHLO reply.
+    """
+
+    connected: bool
+    starttls_offered: bool
+    chain: tuple[x509.Certificate, ...]
+    protocol: str
+    cipher: str
+    seen_as: str
+    problem: str
+
+    @property
+    def serial(self) -> int | None:
+        """The serial number of the certificate on the port, None where there is none."""
+        return self.chain[0].serial_number if self.chain else None
+
+
+def presented_on_port25(
+    probe: Host,
+    server: str,
+    *,
+    port: int = 25,
+    client_certificate: str = "",
+    identify: bool = False,
+    timeout_s: float = 60,
+) -> Presented:
+    """Connect from ``probe`` to ``server`` and look. Raises NotReady when the probe has no ``openssl``.
+
+    ``client_certificate`` is the path, on the probe, of a file with certificate and key to show; by default
+    none is shown. ``identify`` asks under which name and address the server sees the probe (3 s longer).
+    """
+    credentials = ("-cert", client_certificate, "-key", client_certificate) if client_certificate else ()
+    hello = "probe.invalid" if identify else ""
+    completed = probe.run(
+        ("sh", "-c", _SCRIPT, "sh", f"{server}:{port}", server, hello, *credentials), timeout_s=timeout_s
+    )
+    if completed.status == 127:
+        raise NotReady(
+            f"{probe.name} has no openssl command, so it cannot look at port {port} of {server}",
+            left="nothing was touched",
+            do="install openssl there, or name another host in probe_from",
+        )
+    connected = b"CONNECTED(" in completed.stdout
+    session = _SESSION.search(completed.stdout)
+    hello = _HELLO.search(completed.stdout)
+    chain = tuple(x509.load_pem_x509_certificate(pem) for pem in _PEM.findall(_shown_chain(completed.stdout)))
+    return Presented(
+        connected=connected,
+        starttls_offered=connected and _NOT_OFFERED not in completed.stderr,
+        chain=chain,
+        protocol=session["protocol"].decode() if session and chain else "",
+        cipher=session["cipher"].decode() if session and chain else "",
+        seen_as=hello["peer"].decode("ascii", "replace") if hello else "",
+        problem="" if chain else _last_words(completed.stderr),
+    )
+
+
+def _shown_chain(output: bytes) -> bytes:
+    # Before 1.1.0 s_client repeats the server's certificate after the chain under this heading.
+    return output.partition(b"\nServer certificate")[0] or output
+
+
+def _last_words(stderr: bytes) -> str:
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "no answer"

@@ -1,0 +1,117 @@
+"""What is there before 02 changes anything: on the host, on its port 25, and in the CA directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from mailtls_nb.observe.certificate_files import CertificateFiles
+from mailtls_nb.observe.port25 import Presented
+from mailtls_nb.pki.profiles import BACKDATED, key_word
+from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.sendmail.layout import Layout
+from mailtls_nb.sendmail.mc import managed_settings, tls_settings
+
+
+@dataclass(frozen=True)
+class SignerBefore:
+    """The certificates that the host will trust as its own CA, our CA's first.
+
+    ``installed_status`` is what the CA's index says of the certificate now installed (``V``, ``R``, ``E``, empty).
+    """
+
+    certificates: tuple[x509.Certificate, ...]
+    installed_status: str
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HostBefore:
+    """One host before the change. ``options`` are those of the sendmail.cf in use."""
+
+    at: datetime
+    layout: Layout
+    files: CertificateFiles
+    mc: bytes
+    options: dict[str, str]
+    presented: Presented
+    signer: SignerBefore
+
+    def wished_settings(self, wish: IssueWish) -> dict[str, str]:
+        """The managed settings after the change: those of a role that this run is not about stay as they are."""
+        wished = tls_settings(
+            roles=wish.roles,
+            certificate=wish.certificate_path,
+            ca_certificate=wish.ca_certificate_path,
+            ca_path=wish.cert_dir,
+        )
+        return (managed_settings(self.mc, name=self.layout.mc) or {}) | wished
+
+
+def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
+    """Why the certificate on the host is not the one wished for; empty when it is."""
+    installed = before.files.certificate
+    if installed is None:
+        return ("there is none",)
+    reasons = []
+    if not before.files.key_matches:
+        reasons.append("its private key does not belong to it")
+    if not _is_issued_by(installed, before.signer.certificates):
+        reasons.append("it was issued by another CA")
+    elif before.signer.installed_status not in ("V", ""):
+        reasons.append("the CA has revoked it" if before.signer.installed_status == "R" else "the CA says it expired")
+    if set(dns_names(installed)) != set(wish.names):
+        reasons.append(f"its names are {', '.join(dns_names(installed)) or 'none'}")
+    if purposes(installed) != wish.roles:
+        reasons.append(f"it is for the roles {purposes(installed) or 'of no mail server'}")
+    if wish.way == "install" and key_word(installed.public_key()) != wish.key_type.word:
+        reasons.append(f"its key is {key_word(installed.public_key())}")
+    if wish.way == "install" and lifetime_days(installed) != wish.valid_days:
+        reasons.append(f"it was made for {lifetime_days(installed)} days")
+    if not installed.not_valid_before_utc <= before.at <= installed.not_valid_after_utc:
+        reasons.append("it is not valid today")
+    return tuple(reasons)
+
+
+def _is_issued_by(certificate: x509.Certificate, issuers: tuple[x509.Certificate, ...]) -> bool:
+    for issuer in issuers:
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except Exception:  # noqa: S112  three types of error, all of which mean: not by this one
+            continue
+        return True
+    return False
+
+
+def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The DNS names in the certificate's subjectAltName."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(names.get_values_for_type(x509.DNSName))
+
+
+def purposes(certificate: x509.Certificate) -> str:
+    """``both``, ``server`` or ``client`` by the certificate's extended key usage; empty when it has neither."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return "both"  # RFC 5280 4.2.1.12: without the extension the key may be used for any purpose
+    server, client = ExtendedKeyUsageOID.SERVER_AUTH in usage, ExtendedKeyUsageOID.CLIENT_AUTH in usage
+    return "both" if server and client else "server" if server else "client" if client else ""
+
+
+def lifetime_days(certificate: x509.Certificate) -> int:
+    """The whole days that the certificate was made for (it starts a little before it was made)."""
+    lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return (lifetime - min(lifetime % timedelta(days=1), BACKDATED)) // timedelta(days=1)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the certificate in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()

@@ -1,0 +1,211 @@
+"""The steps of 02 from what is there to what is wished."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mailtls_nb.errors import NotReady
+from mailtls_nb.observe.certificate_files import FileStatus
+from mailtls_nb.plan import Plan, Step, sha256, unified_diff
+from mailtls_nb.procedures.issue.observation import HostBefore, fingerprint, reasons_to_issue
+from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.sendmail.cf import differing_options
+from mailtls_nb.sendmail.mc import cf_options, managed_block, with_managed_block
+
+RUNBOOK = "02-issue-certificate"
+# Only the daemon's user reads these; sendmail refuses a key that others can read (op.me 4.11.6).
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+_PERMISSIONS = 0o777
+
+
+def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
+    """The plan of the ways ``install`` and ``external``; empty when the certificate wished for is in service."""
+    steps = [*_directory(wish, before), *_certificate(wish, before), *_ca_certificate(wish, before)]
+    steps += _configuration(wish, before)
+    if steps or before.presented_serial_differs:
+        steps.append(_reload(wish, before))
+    return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
+
+
+def request_plan(wish: IssueWish, before: HostBefore) -> Plan:
+    """The plan of the way ``request``: a key on the host and a request in the audit folder."""
+    steps = _directory(wish, before)
+    if before.files.new_public_key is None:
+        steps.append(_make_key(wish, before, "It waits there for the certificate."))
+    steps.append(
+        Step(
+            "request",
+            wish.host.text,
+            "request.csr",
+            f"Write a certificate signing request for {', '.join(wish.names)} into the audit folder.",
+            settings={"roles": wish.roles},
+        )
+    )
+    return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
+
+
+def sign_plan(wish: IssueWish, csr: bytes, ca_certificate: x509.Certificate, *, is_signed: bool) -> Plan:
+    """The plan of the way ``sign``; empty when the CA has signed exactly this already."""
+    steps = () if is_signed else (_sign(wish, f"the request in {wish.csr}"),)
+    rests_on = {"csr": sha256(csr), "ca": fingerprint(ca_certificate)}
+    return Plan(RUNBOOK, wish.as_data(), steps, rests_on)
+
+
+def trusted_file(before: HostBefore) -> bytes:
+    """What the CA file is to hold: the signer's certificates, then all others that it holds already."""
+    there = before.files.ca_certificates or b""
+    present = {fingerprint(certificate) for certificate in _certificates(there)}
+    if {fingerprint(certificate) for certificate in before.signer.certificates} <= present:
+        return there
+    wanted = before.signer.certificates
+    kept = [c for c in _certificates(there) if fingerprint(c) not in {fingerprint(w) for w in wanted}]
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in (*wanted, *kept))
+
+
+def _directory(wish: IssueWish, before: HostBefore) -> list[Step]:
+    status, target = before.files.directory, wish.cert_dir
+    owner = before.layout.cert_owner
+    settings: dict[str, str | int] = {"mode": f"{DIRECTORY_MODE:04o}", "owner": owner}
+    if status is None:
+        sentence = "Make the directory for certificates, open to nobody else."
+        return [Step("make-directory", wish.host.text, target, sentence, before="absent", settings=settings)]
+    if status.mode & 0o022:
+        raise NotReady(
+            f"{target} on {wish.host} can be written by others than its owner (mode {status.mode & _PERMISSIONS:04o})",
+            left="nothing was touched",
+            do="take that right away (chmod go-w), or give another directory in cert_dir",
+        )
+    foreign = [name for name in before.files.names if not _is_ours(name, wish, before)]
+    if _is(status, DIRECTORY_MODE, owner) or foreign:
+        # Other programs may use what else lies here: the directory stays as it is; the key's own mode protects it.
+        return []
+    sentence = f"Close the directory for certificates to everybody else (mode was {status.mode & _PERMISSIONS:04o})."
+    return [Step("set-mode", wish.host.text, target, sentence, before=_word(status), settings=settings)]
+
+
+def _is_ours(name: str, wish: IssueWish, before: HostBefore) -> bool:
+    ours = {path.rpartition("/")[2] for path in (wish.certificate_path, wish.ca_certificate_path, wish.new_key_path)}
+    return name in ours | {value.rpartition("/")[2] for value in before.wished_settings(wish).values()}
+
+
+def _certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
+    reasons = reasons_to_issue(wish, before)
+    owner = before.layout.cert_owner
+    settings: dict[str, str | int] = {"mode": f"{FILE_MODE:04o}", "owner": owner}
+    if not reasons:
+        if before.files.file is not None and _is(before.files.file, FILE_MODE, owner):
+            return []
+        sentence = "Close the file with certificate and key to everybody else."
+        was = _word(before.files.file)
+        return [Step("set-mode", wish.host.text, wish.certificate_path, sentence, before=was, settings=settings)]
+    installed = before.files.certificate
+    install = Step(
+        "install",
+        wish.host.text,
+        wish.certificate_path,
+        "Put certificate and key into one file, so that they can never disagree. The certificate there now: "
+        + "; ".join(reasons)
+        + ".",
+        before=fingerprint(installed) if installed else "absent",
+        settings=settings,
+    )
+    if wish.way == "external":
+        return [install]
+    return [_make_key(wish, before, ""), _sign(wish, f"the request of {wish.host}"), install]
+
+
+def _make_key(wish: IssueWish, before: HostBefore, more: str) -> Step:
+    return Step(
+        "make-key",
+        wish.host.text,
+        wish.new_key_path,
+        f"Make a new private key ({wish.key_type.word}) on the host; it never leaves it. {more}".rstrip(),
+        before="absent" if before.files.new_public_key is None else "a key of an earlier run",
+        settings={"key_type": wish.key_type.word, "mode": f"{FILE_MODE:04o}", "owner": before.layout.cert_owner},
+    )
+
+
+def _sign(wish: IssueWish, what: str) -> Step:
+    return Step(
+        "sign",
+        "here",
+        wish.ca.directory if wish.ca else "",
+        f"Sign {what} for {', '.join(wish.names)}, valid for {wish.valid_days} days.",
+        settings={"roles": wish.roles, "valid_days": wish.valid_days, "names": ",".join(wish.names)},
+    )
+
+
+def _ca_certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
+    there, wanted = before.files.ca_certificates, trusted_file(before)
+    owner = before.layout.cert_owner
+    if there == wanted and before.files.ca_file is not None and _is(before.files.ca_file, FILE_MODE, owner):
+        return []
+    return [
+        Step(
+            "write",
+            wish.host.text,
+            wish.ca_certificate_path,
+            "Write the CA certificate that clients are verified by and asked for.",
+            before=sha256(there),
+            content=wanted,
+            settings={"mode": f"{FILE_MODE:04o}", "owner": owner},
+        )
+    ]
+
+
+def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
+    layout, settings = before.layout, before.wished_settings(wish)
+    wanted = with_managed_block(before.mc, settings, name=layout.mc)
+    steps = []
+    if wanted != before.mc:
+        old, new = (managed_block(mc, name=layout.mc).decode("utf-8", "replace") for mc in (before.mc, wanted))
+        steps.append(
+            Step(
+                "write",
+                wish.host.text,
+                layout.mc,
+                "Put the TLS settings into their own block in sendmail.mc; every other line stays.",
+                diff=unified_diff(layout.mc, old, new),
+                before=sha256(before.mc),
+                content=wanted,
+            )
+        )
+    if steps or differing_options(before.options, cf_options(settings)):
+        steps.append(
+            Step(
+                "build",
+                wish.host.text,
+                layout.cf,
+                "Build sendmail.cf beside its place, check it, and move it there.",
+                settings={"argv": " ".join(layout.build.m4_argv)},
+            )
+        )
+    return steps
+
+
+def _reload(wish: IssueWish, before: HostBefore) -> Step:
+    service = before.layout.service
+    sentence = "Reload the daemon, look at port 25 from outside, and judge; if it fails, put everything back."
+    return Step("reload", wish.host.text, service.name, sentence, settings={"how": service.reload})
+
+
+def _rests_on(before: HostBefore) -> dict[str, str]:
+    return {
+        "sendmail": before.layout.version_text,
+        "signer": ",".join(fingerprint(certificate) for certificate in before.signer.certificates),
+    }
+
+
+def _certificates(pem: bytes) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(pem) if b"BEGIN CERTIFICATE" in pem else []
+
+
+def _is(status: FileStatus, mode: int, owner: str) -> bool:
+    # A directory under Debian's /etc/mail inherits its set-group-ID bit and with it its group, which mean nothing here.
+    return status.mode & _PERMISSIONS == mode and status.owner.partition(":")[0] == owner.partition(":")[0]
+
+
+def _word(status: FileStatus | None) -> str:
+    return "absent" if status is None else f"{status.mode & _PERMISSIONS:04o} {status.owner}"

@@ -1,0 +1,97 @@
+"""What every runbook's procedure is: a wish, an observation, a plan, and what applying it showed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+
+from mailtls_nb.hosts.address import HostAddress
+from mailtls_nb.hosts.base import Host
+from mailtls_nb.plan import Plan
+from mailtls_nb.testbed import Testbed
+from mailtls_nb.verdict import Claim
+
+Values = Mapping[str, str | int]
+Facts = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """The world of one run: its folder, its hosts (each command recorded), the clock, and the testbed."""
+
+    folder: Path
+    host: Callable[[HostAddress], Host]
+    here: Host
+    now: Callable[[], datetime]
+    testbed: Callable[[], Testbed]
+
+
+class Wish(Protocol):
+    """What the operator wants, validated. ``is_testbed``: every host and the CA directory are the testbed's."""
+
+    @property
+    def is_testbed(self) -> bool: ...
+
+
+W = TypeVar("W", bound=Wish)
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a run did and what it saw afterwards."""
+
+    outcome: Literal["changed", "unchanged", "planned"]
+    summary: str
+    claims: tuple[Claim, ...]
+    facts: Facts = ()
+    # What the run gives out, by path in its folder, with a sentence each.
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was there before, in the operator's words; ``hosts`` goes into the record, ``remarks`` are worth a look but stop nothing."""
+
+    title: str
+    facts: Facts
+    hosts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = field(default=())
+
+
+class Procedure(ABC, Generic[W, B]):
+    """One runbook: pure ``wish`` and ``plan``; ``observe`` only reads; ``apply`` alone changes."""
+
+    runbook: ClassVar[str]
+
+    @abstractmethod
+    def wish(self, values: Values) -> W:
+        """Validate the parameters; raises BadParameter before any host is contacted."""
+
+    @abstractmethod
+    def target(self, values: Values) -> str:
+        """What the run is about, for the name of its folder."""
+
+    @abstractmethod
+    def observe(self, context: Context, wish: W) -> B:
+        """Read what is there now; raises NotReady or Unreachable, nothing touched."""
+
+    @abstractmethod
+    def observed(self, wish: W, before: B) -> Observed:
+        """The observation as a person reads it."""
+
+    @abstractmethod
+    def plan(self, wish: W, before: B) -> Plan:
+        """The steps from what is there to what is wished; empty when nothing is to be done."""
+
+    @abstractmethod
+    def apply(self, context: Context, wish: W, before: B, plan: Plan) -> Applied:
+        """Do it, observe and judge; on any failure everything is put back before the error is raised."""
+
+    @abstractmethod
+    def unchanged(self, context: Context, wish: W, before: B) -> Applied:
+        """What an empty plan rests on, as claims over the observation."""

@@ -1,0 +1,49 @@
+"""The CA that a runbook signs with: its directory and the reference to its passphrase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mailtls_nb.errors import BadParameter
+from mailtls_nb.parameters import absolute_path
+from mailtls_nb.secret import Secret, SecretReference
+from mailtls_nb.testbed import Testbed
+
+_TESTBED = "testbed"
+
+
+@dataclass(frozen=True)
+class SigningCA:
+    """``directory`` is a path, or ``testbed`` for the testbed's own CA."""
+
+    directory: str
+    passphrase: SecretReference
+
+    @classmethod
+    def parse(cls, ca_dir: str, ca_passphrase: str) -> SigningCA:
+        """Check the two parameters; the testbed's passphrase is good for the testbed's CA only."""
+        passphrase = SecretReference.parse("ca_passphrase", ca_passphrase)
+        if ca_dir == _TESTBED:
+            return cls(_TESTBED, passphrase)
+        directory = absolute_path("ca_dir", ca_dir)
+        if passphrase.kind == "testbed":
+            raise BadParameter(
+                "ca_passphrase",
+                f"testbed is the passphrase of the testbed's own CA, not of {directory}",
+                do="give env:NAME, file:PATH or prompt",
+            )
+        return cls(str(directory), passphrase)
+
+    @property
+    def is_testbed(self) -> bool:
+        return self.directory == _TESTBED
+
+    def path(self, testbed: Callable[[], Testbed]) -> Path:
+        """The CA directory on this machine."""
+        return testbed().ca_dir if self.is_testbed else Path(self.directory)
+
+    def secret(self, testbed: Callable[[], Testbed]) -> Secret:
+        """The passphrase; raises BadParameter when the reference leads nowhere."""
+        return self.passphrase.resolve(lambda: testbed().passphrase())

@@ -1,0 +1,242 @@
+"""One run of a runbook, step by step, as the cells of a notebook call it.
+
+A notebook binds its parameters and then calls one method a cell: observe, plan, approval, apply, evidence,
+verdict. Each writes what it learned into the run's record; after a failed step every later one refuses, so
+that a front end which goes on after an error (nbval does) changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import ModuleType
+from typing import Any
+
+from mailtls_nb import __version__, record
+from mailtls_nb.approval import Approval, decide
+from mailtls_nb.audit.folder import CommandLog, run_folder
+from mailtls_nb.display import Report, Section, claims_report, plan_report
+from mailtls_nb.errors import BadParameter, MailTLSError, NotReady, StaleApproval
+from mailtls_nb.hosts import open_host
+from mailtls_nb.hosts.address import HostAddress
+from mailtls_nb.hosts.base import Host
+from mailtls_nb.hosts.local import LocalHost
+from mailtls_nb.hosts.recorded import RecordedHost
+from mailtls_nb.library import Runbook, find, git_commit
+from mailtls_nb.parameters import check_values
+from mailtls_nb.plan import Plan
+from mailtls_nb.procedures import PROCEDURES
+from mailtls_nb.procedures.procedure import Applied, Context, Procedure
+from mailtls_nb.testbed import Testbed
+from mailtls_nb.verdict import judge
+
+# After this long, what was observed may have changed: apply looks again before it touches anything.
+_FRESH_FOR = timedelta(seconds=60)
+# What IPython itself puts into a notebook's names.
+_IPYTHON_NAMES = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
+
+_bound_before = False
+
+
+def bind(runbook: str, names: Mapping[str, object]) -> Run:
+    """Bind a notebook's names (its ``globals()``) to the runbook: everything is validated, nothing is touched.
+
+    Raises BadParameter for an unknown name, a wrong type, or a value that the runbook refuses.
+    """
+    global _bound_before
+    source = find(runbook)
+    known = tuple(parameter.name for parameter in source.declared)
+    values = {name: names[name] for name in known if name in names}
+    missing = [name for name in known if name not in values]
+    if missing:
+        raise BadParameter(", ".join(missing), "is not set", do="run the parameters cell first")
+    if not _bound_before:
+        values |= {name: value for name, value in names.items() if name not in known and _is_foreign(name, value)}
+    checked = check_values(source.declared, values)
+    procedure = PROCEDURES[source.id]
+    wish = procedure.wish(checked)
+    run = Run(source, procedure, wish, checked)
+    _bound_before = True
+    return run
+
+
+def _is_foreign(name: str, value: object) -> bool:
+    # A parameter's name is pasted into the notebook as code by papermill: `x=1;import os` leaves x and os here.
+    if name.startswith("_") or name in _IPYTHON_NAMES:
+        return False
+    module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", type(value).__module__)
+    return not str(module).startswith("mailtls_nb")
+
+
+class Run:
+    """One run: what its cells call, in this order."""
+
+    def __init__(
+        self, runbook: Runbook, procedure: Procedure[Any, Any], wish: Any, values: Mapping[str, str | int]
+    ) -> None:
+        self._runbook, self._procedure, self._wish, self._values = runbook, procedure, wish, values
+        started = _now()
+        self._folder = run_folder(str(values["audit_dir"]), started, runbook.id, procedure.target(values))
+        self._log = CommandLog(self._folder / "commands.jsonl")
+        self._testbed_up: Testbed | None = None
+        self._context = Context(self._folder, self._host, self._recorded(LocalHost(name="here")), _now, self._testbed)
+        self._record = record.begin(
+            runbook=record.RunbookSource(runbook.id, runbook.digest),
+            parameters=values,
+            operator=record.Operator.of_this_process(),
+            started=started,
+            git_commit=git_commit(),
+        )
+        self._record.write(self._folder)
+        self._before: Any = None
+        self._observed_at = started
+        self._plan: Plan | None = None
+        self._approval: Approval | None = None
+        self._applied: Applied | None = None
+        self._failure: BaseException | None = None
+
+    def __repr__(self) -> str:
+        lines = [f"{self._runbook.id}, mailtls-nb {__version__}"]
+        width = max(map(len, self._values))
+        lines += [f"  {name.ljust(width)}  {value}" for name, value in self._values.items() if value != ""]
+        return "\n".join(lines)
+
+    def observe(self) -> Report:
+        """Read what is there now; changes nothing."""
+        with self._step():
+            self._before = self._procedure.observe(self._context, self._wish)
+            self._observed_at = _now()
+            observed = self._procedure.observed(self._wish, self._before)
+            self._record = replace(self._record, hosts=observed.hosts)
+            remarks = [Section("Remarks", text="\n".join(observed.remarks))] if observed.remarks else []
+            return Report(observed.title, [Section(facts=observed.facts), *remarks])
+
+    def plan(self) -> Report:
+        """What would be done; changes nothing."""
+        with self._step():
+            self._need(self._before is not None, "observe")
+            self._plan = self._procedure.plan(self._wish, self._before)
+            self._record = replace(self._record, plan={"digest": self._plan.digest, **self._plan.as_data()})
+            return plan_report(self._plan)
+
+    def approval(self) -> Report:
+        """Whether this plan may be applied; raises StaleApproval when another plan was approved."""
+        with self._step():
+            plan = self._needed_plan()
+            self._approval = decide(
+                str(self._values["approve"]), plan, is_testbed=self._wish.is_testbed, audit_dir=self._folder.parent
+            )
+            self._record = replace(self._record, approval=record.Approval(self._approval.approve, self._approval.how))
+            return Report(self._approval.sentence, [])
+
+    def apply(self) -> Report:
+        """Apply the approved plan, observe, judge; on any failure everything is put back. Writes the record."""
+        with self._step(keep=True):
+            plan = self._needed_plan()
+            approval = self._approval
+            if approval is None:
+                raise NotReady("the plan was not looked at for approval", do="run the cell with run.approval() first")
+            if self._applied is not None:
+                raise NotReady("this run has applied its plan already", do="run the notebook anew from its first cell")
+            if plan.is_empty:
+                self._applied = self._procedure.unchanged(self._context, self._wish, self._before)
+            elif approval.granted:
+                self._look_again(plan)
+                self._applied = self._procedure.apply(self._context, self._wish, self._before, plan)
+            else:
+                self._applied = Applied("planned", "nothing was touched; the plan waits for approval", ())
+            if self._applied.claims:
+                judge(self._applied.claims)
+            self._finish(self._applied.outcome)
+        if self._failure is not None:
+            return Report("Failed: the verdict below says what, and what was put back.", [])
+        return Report(_headline(self._needed_applied()), [])
+
+    def evidence(self) -> Report:
+        """What was observed after, claim by claim, positives and negatives."""
+        if self._applied is None:
+            return Report("There is no evidence: the run did not come to its end.", [])
+        if not self._applied.claims:
+            return Report("Nothing was applied, so there is nothing to prove.", [Section(facts=self._applied.facts)])
+        return claims_report("What was seen from outside", self._applied.claims, self._applied.facts)
+
+    def verdict(self) -> Report:
+        """The outcome in stable words; raises what apply found."""
+        if self._failure is not None:
+            raise self._failure
+        applied = self._needed_applied()
+        count = len(applied.claims)
+        live = sum(claim.proof == "live" for claim in applied.claims)
+        proved = f"{count} claims hold, {live} of them proved live" if count else ""
+        return Report("; ".join(part for part in (_headline(applied), proved) if part) + ".", [])
+
+    @contextmanager
+    def _step(self, *, keep: bool = False) -> Iterator[None]:
+        """Refuse after an earlier failure; record a failure. ``keep`` leaves it to the verdict to raise."""
+        if self._failure is not None:
+            raise NotReady("an earlier step of this run failed, so nothing more is done") from self._failure
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            self._finish("failed", error)
+            if not keep or not isinstance(error, MailTLSError):
+                raise
+
+    def _finish(self, outcome: record.Outcome, error: BaseException | None = None) -> None:
+        claims = self._applied.claims if self._applied else ()
+        finished = record.finish(
+            self._record,
+            ended=_now(),
+            outcome=outcome,
+            error=record.RunError.of(error) if error else None,
+            claims=[claim.as_data() for claim in claims],
+            artifacts=dict(self._applied.artifacts) if self._applied else {},
+        )
+        finished.write(self._folder)
+
+    def _look_again(self, plan: Plan) -> None:
+        if _now() - self._observed_at <= _FRESH_FOR:
+            return
+        self._before = self._procedure.observe(self._context, self._wish)
+        now = self._procedure.plan(self._wish, self._before)
+        if now.digest != plan.digest:
+            raise StaleApproval(
+                "what is there has changed since the plan was made", left="nothing was touched", do="plan again"
+            )
+
+    def _needed_plan(self) -> Plan:
+        self._need(self._plan is not None, "plan")
+        assert self._plan is not None  # noqa: S101  said to the type checker
+        return self._plan
+
+    def _needed_applied(self) -> Applied:
+        self._need(self._applied is not None, "apply")
+        assert self._applied is not None  # noqa: S101  said to the type checker
+        return self._applied
+
+    def _need(self, done: bool, step: str) -> None:
+        if not done:
+            raise NotReady(f"run.{step}() has not been called", left="nothing was touched", do="run the cells in order")
+
+    def _host(self, address: HostAddress) -> Host:
+        return self._recorded(open_host(address, testbed=lambda name: self._testbed().host(name)))
+
+    def _recorded(self, host: Host) -> Host:
+        return RecordedHost(host, self._log, clock=_now)
+
+    def _testbed(self) -> Testbed:
+        if self._testbed_up is None:
+            self._testbed_up = Testbed.of_checkout()
+            self._testbed_up.up()
+        return self._testbed_up
+
+
+def _headline(applied: Applied) -> str:
+    return f"{applied.outcome}: {applied.summary}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
