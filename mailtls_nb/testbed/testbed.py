@@ -83,10 +83,10 @@ class Testbed:
             self._engine = find_engine(install=False)
         return self._engine
 
-    def up(self) -> None:
+    def up(self, *, ready_timeout_s: int = _READY_TIMEOUT_S) -> None:
         """Bring the testbed up, building the image and putting left-overs right where needed; then it is ready."""
         with self._locked():
-            self._up()
+            self._up(ready_timeout_s)
 
     def down(self) -> None:
         """Remove the containers, the network, the CA and the passphrase of this testbed."""
@@ -102,7 +102,7 @@ class Testbed:
         with self._locked():
             self._remove_containers()
             shutil.rmtree(self.ca_dir, ignore_errors=True)
-            self._up()
+            self._up(_READY_TIMEOUT_S)
 
     def status(self) -> tuple[HostState, ...]:
         """What is there now, without changing anything."""
@@ -185,7 +185,7 @@ class Testbed:
         with locked(self.state_dir / "lock", f"works on the testbed of {self.state_dir}"):
             yield
 
-    def _up(self) -> None:
+    def _up(self, ready_timeout_s: int) -> None:
         if self._engine is None:
             self._engine = find_engine(install=True)
         image = ensure_image(self._engine, self.release)
@@ -197,6 +197,13 @@ class Testbed:
                     lambda name: self._bring_up(name, containers.get(self.container_name(name)), image, network), HOSTS
                 )
             )
+            problems = list(pool.map(lambda name: self._not_ready(name, wait_s=ready_timeout_s), HOSTS))
+        for name, problem in zip(HOSTS, problems, strict=True):
+            if problem:
+                raise SetUpError(
+                    f"the testbed's {name} does not come up: {problem}\n{self._last_log_lines(name)}",
+                    do="start afresh: mailtls-nb testbed down, then mailtls-nb testbed up",
+                )
 
     def _bring_up(self, name: str, found: _Container | None, image: str, network: str) -> None:
         container = self.container_name(name)
@@ -214,12 +221,6 @@ class Testbed:
                 *("--label", f"mailtls-nb.release={self.release}"),
                 *("--env", "TESTBED_HOSTS=" + "\n".join(self._hosts_lines(network)), image),
                 doing=f"starting {name}",
-            )
-        problem = self._not_ready(name, wait_s=_READY_TIMEOUT_S)
-        if problem:
-            raise SetUpError(
-                f"the testbed's {name} does not come up: {problem}\n{self._last_log_lines(name)}",
-                do="start afresh: mailtls-nb testbed down, then mailtls-nb testbed up",
             )
 
     def _not_ready(self, name: str, *, wait_s: int) -> str:
