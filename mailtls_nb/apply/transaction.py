@@ -1,0 +1,227 @@
+"""One change on one host: all of it, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from mailtls_nb.apply.daemon import check_running, check_start, reload_daemon
+from mailtls_nb.apply.journal import STATE, Journal, Undone
+from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError
+from mailtls_nb.hosts.base import Completed, Host
+from mailtls_nb.sendmail.cf import Listener, differing_options, m4_errors, m4_remarks, smtp_listener
+from mailtls_nb.sendmail.layout import Layout
+
+# $1: path, $2: owner, $3: mode, $4: size. The size tells a whole file from one whose sender was killed.
+_WRITE = r"""
+new=`new_name "$1"`
+rm -f -- "$new"
+cat >"$new"
+[ "`wc -c <"$new" | tr -d ' '`" = "$4" ] || { rm -f -- "$new"; echo "only a part arrived" >&2; exit 1; }
+set_owner_and_mode "$new" "$2" "$3"
+sync "$new" 2>/dev/null || :
+mv -f -- "$new" "$1"
+"""
+
+_MAKE_DIRECTORY = r"""
+[ -d "$1" ] || mkdir -- "$1"
+set_owner_and_mode "$1" "$2" "$3"
+"""
+
+# The shell keeps the guard while the command runs, the command does not inherit it: it may leave a process behind.
+_RUN = r"""
+"$@" 9>&-
+"""
+
+# $1: live cf, $2: scratch cf, $3: the .mc to append as comments or empty, $4: directory, then m4's argv. Prints m4's
+# status and whether the cf is a new one, the options set, an empty line, and m4's messages. The copy gives the scratch
+# cf owner and mode of the live one. Lines with ##### say who built a cf, when and where (makeinfo.sh).
+_BUILD = r"""
+cf=$1 scratch=$2 append=$3
+cd "$4"
+shift 4
+cp -p -- "$cf" "$scratch"
+status=0
+"$@" >"$scratch" 2>"$t/m4.errors" </dev/null || status=$?
+if [ -n "$append" ]; then
+    { echo "### $append ###"; sed -e 's/^/# /' "$append"; } >>"$scratch"
+fi
+as_built() { sed '/^#####/d' "$1" | cksum; }
+if [ "`as_built "$cf"`" = "`as_built "$scratch"`" ]; then echo "$status same"; else echo "$status new"; fi
+grep '^O[ \t]' "$scratch" || :
+echo
+cat "$t/m4.errors"
+"""
+
+
+class Transaction:
+    """A change on one host, as a context manager; leaving it without an exception makes the change count.
+
+    Entering takes the host's lock, undoes what an interrupted run left (then named in ``healed``) and sees that the
+    mail server answers; NotReady otherwise. On any exception inside, interruption included, everything is put back and
+    compared with its copy, the mail server reloads and answers, and ChangeFailed says what failed and what was put
+    back.
+    """
+
+    def __init__(self, host: Host, layout: Layout) -> None:
+        self.host = host
+        self.layout = layout
+        self.healed: tuple[str, ...] = ()
+        self.remarks: list[str] = []
+        self._journal = Journal(host)
+        self._checked_cf = False
+
+    def __enter__(self) -> Self:
+        try:
+            self._journal.acquire()
+            if self._journal.interrupted:
+                self._heal()
+            self._listener = self._live_listener()
+            check_running(self.host, self.layout, self._listener)
+        except BaseException:
+            self._journal.abandon()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and self._journal.has_entries:
+            self._roll_back(error)
+            return
+        try:
+            self._journal.finish()
+        except BaseException as failure:
+            self._roll_back(failure)
+
+    def make_directory(self, path: str, *, mode: int, owner: str) -> None:
+        """Make a directory, or give an existing one this mode and owner (``user:group``). Its parent must exist."""
+        self._step(f"making the directory {path}", _MAKE_DIRECTORY, path, owner, f"{mode:04o}", changes=[path])
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: str) -> None:
+        """Replace a file in one step, its old content kept for the way back."""
+        self._step(f"writing {path}", _WRITE, path, owner, f"{mode:04o}", str(len(data)), changes=[path], stdin=data)
+
+    def run(
+        self, argv: Sequence[str], *, changes: Sequence[str], stdin: bytes = b"", timeout_s: float = 60
+    ) -> Completed:
+        """Run a command that makes or replaces the files ``changes``; its exit status is data."""
+        return self._journal.run(f"running {argv[0]}", _RUN, *argv, changes=changes, stdin=stdin, timeout_s=timeout_s)
+
+    def build(self, expected: Mapping[str, str]) -> bool:
+        """Build sendmail.cf from the .mc; True when that changed it.
+
+        The result must set the ``expected`` options (name in the cf: value). It is made beside the live file,
+        checked, tried by a sendmail of its own, and only then renamed over it, so there is always one whole cf. m4 is
+        run as the vendor's Makefile runs it, rather than the Makefile itself, which renames whatever m4 left; the
+        new cf is younger than the .mc, so that a later ``make`` finds it done. Raises CommandFailed.
+        """
+        cf, scratch = self.layout.cf, self.layout.cf + ".mailtls-nb"
+        m4 = self.layout.build
+        append = self.layout.mc if m4.appends_mc else ""
+        built = self._step(
+            "building sendmail.cf", _BUILD, cf, scratch, append, m4.directory, *m4.m4_argv, changes=[scratch]
+        )
+        head, _, rest = built.stdout.partition(b"\n")
+        status, _, sameness = head.decode("ascii").partition(" ")
+        new_options, _, printed = rest.partition(b"\n\n")
+        messages = printed.decode("utf-8", "replace")
+        if errors := m4_errors(messages):
+            raise CommandFailed(f"{self.host.name}: {self.layout.mc} does not build: " + "; ".join(errors))
+        if status != "0":
+            raise CommandFailed(
+                f"{self.host.name}: {self.layout.mc} does not build: m4 ended with {status}: {messages}"
+            )
+        if differing := differing_options(new_options, expected):
+            raise CommandFailed(
+                f"{self.host.name}: {self.layout.mc} builds a sendmail.cf with other settings: " + "; ".join(differing),
+                do=f"look for what overrules the managed block in {self.layout.mc} or in a file that it includes",
+            )
+        self.remarks += m4_remarks(messages)
+        check_start(self._journal, self.layout, scratch, expect_starttls="ServerCertFile" in expected)
+        self._checked_cf = True
+        if sameness == "new":
+            self._listener = smtp_listener(new_options)
+            self._step("putting sendmail.cf in place", 'mv -f -- "$1" "$2"\n', scratch, cf, changes=[cf])
+        else:
+            self._step("removing the scratch sendmail.cf", 'rm -f -- "$1"\n', scratch)
+        return sameness == "new"
+
+    def reload(self) -> None:
+        """Have the mail server read its configuration, certificates and keys; a new process must answer with 220.
+
+        Without a ``build`` before, a sendmail of its own tries the live cf first. Raises CommandFailed.
+        """
+        if not self._checked_cf:
+            check_start(self._journal, self.layout, self.layout.cf, expect_starttls=False)
+        reload_daemon(self._journal, self.layout, self._listener)
+
+    def _step(
+        self, doing: str, script: str, *arguments: str, changes: Sequence[str] = (), stdin: bytes = b""
+    ) -> Completed:
+        completed = self._journal.run(doing, script, *arguments, changes=changes, stdin=stdin)
+        if completed.status != 0:
+            printed = completed.stderr.decode("utf-8", "replace").strip()
+            raise FileAccessFailed(f"{doing} on {self.host.name} failed: {printed}")
+        return completed
+
+    def _put_back(self) -> tuple[Undone, str]:
+        """Put the files back and, if the daemon had been told of the new ones, tell it again."""
+        undone = self._journal.roll_back()
+        if not undone.reloaded:
+            return undone, ""
+        return undone, reload_daemon(self._journal, self.layout, self._live_listener(), revive=True)
+
+    def _live_listener(self) -> Listener:
+        completed = self.host.run(["grep", "^O[[:space:]]*DaemonPortOptions", self.layout.cf], timeout_s=30)
+        if completed.status > 1:
+            completed.check(f"reading {self.layout.cf}")
+        return smtp_listener(completed.stdout)
+
+    def _heal(self) -> None:
+        try:
+            undone, greeting = self._put_back()
+        except (MailTLSError, OSError) as error:
+            raise self._not_back("an interrupted change could not be undone", error, "") from error
+        if undone.bad:
+            raise self._not_back("an interrupted change could not be undone", None, ", ".join(undone.bad))
+        self.healed = tuple(f"{path}: put back after an interrupted change" for path in undone.back)
+        if greeting:
+            self.healed += ("the mail server was reloaded and answers",)
+        self._journal.finish(release=False)
+
+    def _roll_back(self, error: BaseException) -> None:
+        what = f"{self.host.name}: the change failed: " + _sentence(error)
+        try:
+            undone, greeting = self._put_back()
+            if not undone.bad:
+                self._journal.finish()
+        except BaseException as second:
+            self._journal.abandon()
+            raise self._not_back(what, second, "") from error
+        if undone.bad:
+            self._journal.abandon()
+            raise self._not_back(what, None, ", ".join(undone.bad)) from error
+        left = f"everything was put back and compared with its copy ({len(undone.back)} paths)"
+        if greeting:
+            left += "; the mail server was reloaded and answers"
+        else:
+            left += "; the mail server was not touched"
+        raise ChangeFailed(what, left=left, do=error.do if isinstance(error, MailTLSError) else "") from error
+
+    def _not_back(self, what: str, error: BaseException | None, bad: str) -> ChangeFailed:
+        problem = f"not as before: {bad}" if bad else f"putting everything back failed: {_sentence(error)}"
+        return ChangeFailed(
+            what,
+            left=f"{problem}. The copies are kept in {STATE}/transaction on {self.host.name}",
+            do="cure that and start any run that changes this host: it finishes the way back before anything else",
+        )
+
+
+def _sentence(error: BaseException | None) -> str:
+    if isinstance(error, MailTLSError):
+        return error.what
+    if isinstance(error, KeyboardInterrupt):
+        return "it was interrupted"
+    return f"{type(error).__name__}: {error}"
