@@ -104,8 +104,8 @@ await 300
 """
 )
 
-# Each reply is awaited: sendmail turns away who speaks before the greeting, or before the answer to EHLO. A passphrase is asked for on
-# stderr. $1: the cf, $2: sendmail, $3: the mail log. Prints the reply to EHLO.
+# Each reply is awaited: sendmail turns away who speaks before the greeting, or before the answer to EHLO. A passphrase
+# is asked for on stderr. $1: the cf, $2: sendmail, $3: the mail log. Prints the reply to EHLO.
 _CHECK_START = r"""
 d=`mktemp -d "$state/check.XXXXXX"`
 trap 'rm -rf "$d"' EXIT

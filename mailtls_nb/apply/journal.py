@@ -68,7 +68,7 @@ else
     cat "$state/lock"
     exit 0
 fi
-rm -rf "$state"/done.*
+rm -rf "$state"/done.* "$state"/check.*
 rmdir "$t" 2>/dev/null || :
 if [ -d "$t" ]; then echo interrupted; else mkdir "$t"; echo acquired; fi
 """
