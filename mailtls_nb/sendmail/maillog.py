@@ -114,7 +114,7 @@ def parse_line(line: str) -> LogLine | None:
 
 
 def parse_starttls(line: str) -> StarttlsLine | None:
-    """The TLS session that a line tells of. Only a text that begins with STARTTLS= counts: no message can feign that."""
+    """The TLS session that a line tells of. Only a text that begins with STARTTLS= counts: no message feigns that."""
     entry = parse_line(line)
     text = entry.text if entry is not None else ""
     match = _STARTTLS.match(text)
