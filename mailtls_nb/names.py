@@ -20,7 +20,7 @@ from mailtls_nb.errors import BadParameter
 # RFC 1035, 2.3.4 without the trailing dot and the root's length octet.
 _LONGEST_NAME = 253
 _LONGEST_LABEL = 63
-# RFC 5280, appendix A.1: ub-common-name and ub-organization-name, in characters.
+# RFC 5280, appendix A.1: ub-common-name and ub-organization-name. Some programs count octets of UTF-8: so do we.
 _LONGEST_ATTRIBUTE = 64
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
@@ -159,24 +159,30 @@ _SHORT_NAMES: dict[ObjectIdentifier, str] = {
 }
 
 
-def openssl_dn(name: x509.Name) -> str:
+def openssl_dn(name: x509.Name, *, before_openssl_3: bool = False) -> str:
     r"""The name as OpenSSL's X509_NAME_oneline writes it, and so as it stands in index.txt: ``/C=DE/CN=...``.
 
-    Octets outside printable ASCII become ``\xHH``. Slashes are not escaped: the text cannot be taken apart again.
+    Octets outside printable ASCII become ``\xHH``. Since OpenSSL 3.0, ``/`` and ``+`` in a value have a backslash
+    before them and the values of one RDN are joined by ``+``; before, neither, so that the text cannot be taken apart.
     """
-    parts: list[str] = []
-    for oid, octets in _attributes(name.public_bytes()):
-        text = "".join(chr(o) if 0x20 <= o <= 0x7E else f"\\x{o:02X}" for o in octets)
-        parts.append(f"/{_SHORT_NAMES.get(oid, oid.dotted_string)}={text}")
-    return "".join(parts)
+    text = ""
+    for joined, oid, octets in _attributes(name.public_bytes()):
+        value = "".join(chr(o) if 0x20 <= o <= 0x7E else f"\\x{o:02X}" for o in octets)
+        if not before_openssl_3:
+            value = re.sub("([/+])", r"\\\1", value)
+        separator = "+" if joined and not before_openssl_3 else "/"
+        text += f"{separator}{_SHORT_NAMES.get(oid, oid.dotted_string)}={value}"
+    return text
 
 
-def sendmail_dn(name: x509.Name) -> str:
+def sendmail_dn(name: x509.Name, *, before_openssl_3: bool = False) -> str:
     """The name as sendmail compares it in ``CI:`` and ``CS:`` (cf/README, STARTTLS): specials as ``+HH``.
 
-    sendmail encodes the text of X509_NAME_oneline as xtext, so ``Darth Mail`` is ``Darth+20Mail``.
+    sendmail encodes the text of X509_NAME_oneline as xtext, so ``Darth Mail`` is ``Darth+20Mail``; a name with ``/`` or
+    ``+`` in a value looks different on hosts whose OpenSSL is older than 3.0.
     """
-    return "".join(c if "!" <= c <= "~" and c not in '\\<>()"+' else f"+{ord(c):02X}" for c in openssl_dn(name))
+    text = openssl_dn(name, before_openssl_3=before_openssl_3)
+    return "".join(c if "!" <= c <= "~" and c not in '\\<>()"+' else f"+{ord(c):02X}" for c in text)
 
 
 def shown(text: str) -> str:
@@ -225,12 +231,15 @@ def _label_problem(labels: list[str]) -> str:
     return ""
 
 
-def _attributes(der: bytes) -> Iterator[tuple[ObjectIdentifier, bytes]]:
-    """Type and raw value of each attribute of a DER Name: SEQUENCE OF SET OF SEQUENCE { type, value }."""
+def _attributes(der: bytes) -> Iterator[tuple[bool, ObjectIdentifier, bytes]]:
+    """Of each attribute of a DER Name, SEQUENCE OF SET OF SEQUENCE { type, value }: type and raw value.
+
+    The first item says whether it belongs to one RDN with the attribute before it.
+    """
     for rdn in _elements(next(_elements(der))):
-        for attribute in _elements(rdn):
+        for position, attribute in enumerate(_elements(rdn)):
             oid, value = _elements(attribute)
-            yield _object_identifier(oid), value
+            yield position > 0, _object_identifier(oid), value
 
 
 def _object_identifier(content: bytes) -> ObjectIdentifier:

@@ -158,8 +158,8 @@ def _leaf_problems(leaf: x509.Certificate, names: tuple[str, ...], roles: Roles,
             problems.append("it may not be used as a server (extendedKeyUsage without serverAuth)")
         if roles in ("both", "client") and ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
             problems.append(
-                "it may not be used as a client (extendedKeyUsage without clientAuth), as public CAs issue them now: install "
-                "it with roles server, and a private CA's certificate for the client"
+                "it may not be used as a client (extendedKeyUsage without clientAuth), as public CAs issue them now: "
+                "install it with roles server, and a private CA's certificate for the client"
             )
     if (usage := _key_usage(leaf)) is not None and not usage.digital_signature:
         problems.append("its key may not sign a handshake (keyUsage without digitalSignature)")

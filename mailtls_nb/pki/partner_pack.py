@@ -104,8 +104,8 @@ Mail to us: in main.cf `smtp_tls_policy_maps = hash:/etc/postfix/tls_policy` (`l
 
     {domain}    secure match={":".join(hosts)} tafile=/etc/postfix/{file}
 
-Then `postmap /etc/postfix/tls_policy` and `postfix reload`. The file of `tafile` is read inside the chroot jail where the
-smtp client has one (Debian: `y` in the chroot column of master.cf). Put a second copy there:
+Then `postmap /etc/postfix/tls_policy` and `postfix reload`. The file of `tafile` is read inside the chroot jail where
+the smtp client has one (Debian: `y` in the chroot column of master.cf). Put a second copy there:
 
     install -D -m 0644 {file} /var/spool/postfix/etc/postfix/{file}
 
