@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from mailtls_nb.apply.daemon import check_running, check_start, reload_daemon
 from mailtls_nb.apply.journal import STATE, Journal, Undone
-from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError
+from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError, NotReady
 from mailtls_nb.hosts.base import Completed, Host
 from mailtls_nb.sendmail.cf import Listener, differing_options, m4_errors, m4_remarks, smtp_listener
 from mailtls_nb.sendmail.layout import Layout
@@ -59,14 +60,15 @@ class Transaction:
     """A change on one host, as a context manager; leaving it without an exception makes the change count.
 
     Entering takes the host's lock, undoes what an interrupted run left (then named in ``healed``) and sees that the
-    mail server answers; NotReady otherwise. On any exception inside, interruption included, everything is put back and
+    mail server answers; NotReady otherwise. With ``keep`` False the change lasts as long as the context. On any exception inside, interruption included, everything is put back and
     compared with its copy, the mail server reloads and answers, and ChangeFailed says what failed and what was put
     back.
     """
 
-    def __init__(self, host: Host, layout: Layout) -> None:
+    def __init__(self, host: Host, layout: Layout, *, keep: bool = True) -> None:
         self.host = host
         self.layout = layout
+        self._keep = keep
         self.healed: tuple[str, ...] = ()
         self.remarks: list[str] = []
         self._journal = Journal(host)
@@ -77,6 +79,7 @@ class Transaction:
             self._journal.acquire()
             if self._journal.interrupted:
                 self._heal()
+            self._check_built_from_mc()
             self._listener = self._live_listener()
             check_running(self.host, self.layout, self._listener)
         except BaseException:
@@ -87,7 +90,7 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._journal.has_entries:
+        if self._journal.has_entries and (error is not None or not self._keep):
             self._roll_back(error)
             return
         try:
@@ -173,6 +176,16 @@ class Transaction:
             return undone, ""
         return undone, reload_daemon(self._journal, self.layout, self._live_listener(), revive=True)
 
+    def _check_built_from_mc(self) -> None:
+        # A layout observed before healing tells of the interrupted change.
+        if self.layout.drifted and not self.healed:
+            raise NotReady(
+                f"{self.host.name}: {self.layout.mc} does not build the {self.layout.cf} in use: one of them was "
+                "changed by hand, or sendmail was upgraded since",
+                left="nothing was touched",
+                do=f"bring both together (compare with `{shlex.join(self.layout.build.m4_argv)}`), then run this again",
+            )
+
     def _live_listener(self) -> Listener:
         completed = self.host.run(["grep", "^O[[:space:]]*DaemonPortOptions", self.layout.cf], timeout_s=30)
         if completed.status > 1:
@@ -191,8 +204,9 @@ class Transaction:
             self.healed += ("the mail server was reloaded and answers",)
         self._journal.finish(release=False)
 
-    def _roll_back(self, error: BaseException) -> None:
-        what = f"{self.host.name}: the change failed: " + _sentence(error)
+    def _roll_back(self, error: BaseException | None) -> None:
+        failed = "the change failed: " + _sentence(error) if error else "the temporary change was not taken back"
+        what = f"{self.host.name}: {failed}"
         try:
             undone, greeting = self._put_back()
             if not undone.bad:
@@ -203,6 +217,8 @@ class Transaction:
         if undone.bad:
             self._journal.abandon()
             raise self._not_back(what, None, ", ".join(undone.bad)) from error
+        if error is None:
+            return
         left = f"everything was put back and compared with its copy ({len(undone.back)} paths)"
         if greeting:
             left += "; the mail server was reloaded and answers"
@@ -217,6 +233,18 @@ class Transaction:
             left=f"{problem}. The copies are kept in {STATE}/transaction on {self.host.name}",
             do="cure that and start any run that changes this host: it finishes the way back before anything else",
         )
+
+
+def heal(host: Host, layout: Layout) -> tuple[str, ...]:
+    """Undo what an interrupted run left on the host, and say what was put back; to be called before it is observed.
+
+    Nothing is done where ``layout.interrupted`` is not set. Raises NotReady when a run is at work there now, and
+    ChangeFailed when not everything could be put back.
+    """
+    if not layout.interrupted:
+        return ()
+    with Transaction(host, layout) as change:
+        return change.healed
 
 
 def _sentence(error: BaseException | None) -> str:

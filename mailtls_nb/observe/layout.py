@@ -41,10 +41,21 @@ section pid-file-option; printf '%s\n' "$option"
 section pid-file; cat "${option:-${pid:-/var/run/sendmail.pid}}" 2>/dev/null
 
 section real-paths
-for mc in /etc/mail/cf/cf/sendmail.mc /etc/mail/sendmail.mc; do
-    test -e "$mc" && printf 'mc\t%s\n' "`real $mc`"
+mc=
+for f in /etc/mail/cf/cf/sendmail.mc /etc/mail/sendmail.mc; do
+    test -e $f && mc=`real $f`
 done
-test -n "$cf" && printf 'cf\t%s\n' "`real $cf`"
+test -n "$mc" && printf 'mc\t%s\n' "$mc"
+test -n "$cf" && cf=`real $cf` && printf 'cf\t%s\n' "$cf"
+
+# Does the .mc build the cf in use? Lines with ##### say who built it and when; Debian adds the .mc as comments.
+section built-from-mc
+if test -f "$cf" && grep 'cf\.m4' "$mc" >/dev/null 2>&1 && where m4 >/dev/null; then
+    built=`cd /etc/mail && m4 "$mc" 2>/dev/null </dev/null | sed '/^#####/d' | cksum`
+    live=`sed -e '/^#####/d' -e '/^### .*\.mc ###$/,$d' "$cf" | cksum`
+    if test "$built" = "$live"; then echo same; else echo differs; fi
+fi
+section interrupted; ls /var/lib/mailtls-nb/transaction 2>/dev/null
 section m4; where m4
 section openssl-path; where openssl
 section openssl-version; openssl version 2>/dev/null

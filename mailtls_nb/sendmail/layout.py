@@ -54,8 +54,9 @@ class Layout:
     """One host's sendmail. ``proved`` is False where no real host of this kind has been changed in a test yet.
 
     ``version`` is e.g. (8, 17, 1, 9). ``cert_owner`` is ``user:group``. ``daemon_argv`` is the running
-    daemon's command from the second line of its pid file, empty when it does not run. ``remarks`` are
-    sentences for the operator.
+    daemon's command from the second line of its pid file, empty when it does not run. ``drifted``: the .mc does not
+    build the cf in use, so a build would change more than asked for. ``interrupted``: a change was cut off, or is going
+    on; ``mailtls_nb.apply.transaction.heal`` undoes the former. ``remarks`` are sentences for the operator.
     """
 
     profile: str
@@ -80,6 +81,8 @@ class Layout:
     log: LogSource
     openssl: str
     openssl_version: str
+    drifted: bool = False
+    interrupted: bool = False
     remarks: tuple[str, ...] = ()
 
     @property
@@ -206,6 +209,8 @@ def read_layout(host: str, answers: Mapping[str, str]) -> Layout:
         log=_log_source(profile, files),
         openssl=answers["openssl-path"].strip(),
         openssl_version=answers["openssl-version"].strip(),
+        drifted=answers["built-from-mc"].strip() == "differs",
+        interrupted=bool(answers["interrupted"].strip()),
         remarks=_remarks(profile, os_release, identity, cf),
     )
 
