@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mailtls_nb.errors import BadParameter, StaleApproval
 from mailtls_nb.plan import Plan
@@ -84,7 +85,7 @@ def _what_changed(digest: str, plan: Plan, audit_dir: Path) -> str:
     return "; ".join(details) or "the steps are in another order"
 
 
-def _difference(before: dict[str, object] | None, after: dict[str, object] | None) -> str:
+def _difference(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
     if before is None:
         return "is new"
     if after is None:
@@ -92,7 +93,7 @@ def _difference(before: dict[str, object] | None, after: dict[str, object] | Non
     return ", ".join(sorted(key for key in after if before.get(key) != after[key])) + " changed"
 
 
-def _earlier_plan(digest: str, audit_dir: Path) -> dict[str, dict[str, object]] | None:
+def _earlier_plan(digest: str, audit_dir: Path) -> dict[str, Any] | None:
     for path in sorted(audit_dir.glob("*/record.json"), reverse=True):
         try:
             plan = json.loads(path.read_bytes())["predicate"]["plan"]

@@ -14,7 +14,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Action = Literal[
-    "make-directory", "make-key", "sign", "install", "write", "build", "reload", "prove", "create-ca", "set-mode"
+    "heal",
+    "make-directory",
+    "set-mode",
+    "make-key",
+    "request",
+    "sign",
+    "install",
+    "write",
+    "build",
+    "reload",
+    "create-ca",
 ]
 
 

@@ -143,7 +143,7 @@ class Run:
             if plan.is_empty:
                 self._applied = self._procedure.unchanged(self._context, self._wish, self._before)
             elif approval.granted:
-                self._look_again(plan)
+                plan = self._latest(plan, approval)
                 self._applied = self._procedure.apply(self._context, self._wish, self._before, plan)
             else:
                 self._applied = Applied("planned", "nothing was touched; the plan waits for approval", ())
@@ -197,15 +197,24 @@ class Run:
         )
         finished.write(self._folder)
 
-    def _look_again(self, plan: Plan) -> None:
-        if _now() - self._observed_at <= _FRESH_FOR:
-            return
+    def _latest(self, plan: Plan, approval: Approval) -> Plan:
+        """The plan that holds now: made anew after healing, refused when what is there changed behind the approval."""
+        healed = self._procedure.heal(self._context, self._wish, self._before)
+        if not healed and _now() - self._observed_at <= _FRESH_FOR:
+            return plan
         self._before = self._procedure.observe(self._context, self._wish)
-        now = self._procedure.plan(self._wish, self._before)
-        if now.digest != plan.digest:
-            raise StaleApproval(
-                "what is there has changed since the plan was made", left="nothing was touched", do="plan again"
-            )
+        latest = self._procedure.plan(self._wish, self._before)
+        if latest.digest == plan.digest:
+            return plan
+        if healed and approval.how != "digest":
+            self._plan = latest
+            self._record = replace(self._record, plan={"digest": latest.digest, **latest.as_data()})
+            return latest
+        raise StaleApproval(
+            "an interrupted change was undone first" if healed else "what is there has changed since the plan was made",
+            left="nothing else was touched" if healed else "nothing was touched",
+            do="run again: the plan is made anew",
+        )
 
     def _needed_plan(self) -> Plan:
         self._need(self._plan is not None, "plan")

@@ -91,6 +91,11 @@ def observe_certificate_files(host: Host, directory: str, certificate_path: str,
     )
 
 
+def file_status(host: Host, path: str) -> FileStatus | None:
+    """Mode and owner of a file, None where there is none."""
+    return FileStatus.parse(host.run(("ls", "-ld", path), timeout_s=30).text)
+
+
 def _certificate(pem: str) -> x509.Certificate | None:
     return x509.load_pem_x509_certificate(pem.encode()) if "BEGIN CERTIFICATE" in pem else None
 

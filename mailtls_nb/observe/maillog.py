@@ -28,6 +28,7 @@ class LogMark:
 
     def lines(self) -> tuple[str, ...]:
         """The lines written after the mark."""
+        argv: tuple[str, ...]
         if self.log.path:
             argv = ("sh", "-c", _SINCE, "sh", self.log.path, self.position)
         else:

@@ -84,7 +84,7 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
         there = CADirectory.existing(path, wish.name, wish.key_type, wish.name_constraints)
         return CreateBefore(path, there, wish.ca.secret(context.testbed))
 
-    def observed(self, wish: CreateWish, before: CreateBefore) -> Observed:
+    def observed(self, wish: CreateWish, before: CreateBefore) -> Observed:  # noqa: ARG002
         if before.there is None:
             return Observed("There is no CA yet.", (("CA directory", str(before.path)), ("holds", "nothing")))
         return Observed(

@@ -55,7 +55,10 @@ class Applied:
 
 @dataclass(frozen=True)
 class Observed:
-    """What was there before, in the operator's words; ``hosts`` goes into the record, ``remarks`` are worth a look but stop nothing."""
+    """What was there before, in the operator's words.
+
+    ``hosts`` goes into the record; ``remarks`` are worth a look but stop nothing.
+    """
 
     title: str
     facts: Facts
@@ -87,6 +90,10 @@ class Procedure(ABC, Generic[W, B]):
     @abstractmethod
     def plan(self, wish: W, before: B) -> Plan:
         """The steps from what is there to what is wished; empty when nothing is to be done."""
+
+    def heal(self, context: Context, wish: W, before: B) -> bool:  # noqa: ARG002
+        """Undo what an interrupted run left on a host; True when there was something, and all is to be seen anew."""
+        return False
 
     @abstractmethod
     def apply(self, context: Context, wish: W, before: B, plan: Plan) -> Applied:

@@ -1,7 +1,7 @@
 """A witness: a host of the testbed that, for the time of a proof, verifies other hosts by a given CA.
 
-Debian ships sendmail without TLS, so the testbed's other hosts could say nothing about a certificate. For the time of the
-proof one of them gets a certificate of its own making and trusts the CA in question; afterwards all of it is put back.
+Debian ships sendmail without TLS, so the testbed's other hosts could say nothing about a certificate. For the time of
+the proof one of them gets a certificate of its own making and trusts the CA in question; afterwards all is put back.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def witness(host: Host, ca_certificates: bytes) -> Iterator[None]:
     options = {"CACertFile": ca_file, "CACertPath": _DIRECTORY, "ServerCertFile": certificate, "ServerKeyFile": key}
     with Transaction(host, layout, keep=False) as change:
         change.make_directory(_DIRECTORY, mode=0o700, owner=_OWNER)
-        argv = ("openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-        argv += ("-days", "1", "-subj", f"/CN={layout.canonical_name}", "-keyout", key, "-out", certificate)
+        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "1")
+        subject = ("-subj", f"/CN={layout.canonical_name}")
+        argv = ("openssl", "req", "-x509", "-nodes", *kind, *subject, "-keyout", key, "-out", certificate)
         made = change.run(argv, changes=(key, certificate))
         made.check("making the witness's own certificate")
         change.write(ca_file, ca_certificates, mode=0o600, owner=_OWNER)

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mailtls_nb.observe.certificate_files import CertificateFiles
+from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.pki.profiles import BACKDATED, key_word
 from mailtls_nb.procedures.issue.wish import IssueWish
@@ -31,15 +31,21 @@ class SignerBefore:
 
 @dataclass(frozen=True)
 class HostBefore:
-    """One host before the change. ``options`` are those of the sendmail.cf in use."""
+    """One host before the change.
+
+    ``wanted`` is the certificate that a CA elsewhere sent back; ``interrupted``: an earlier change was cut short there.
+    """
 
     at: datetime
     layout: Layout
     files: CertificateFiles
     mc: bytes
-    options: dict[str, str]
+    mc_status: FileStatus
+    cf: bytes
     presented: Presented
     signer: SignerBefore
+    wanted: x509.Certificate | None = None
+    interrupted: bool = False
 
     def wished_settings(self, wish: IssueWish) -> dict[str, str]:
         """The managed settings after the change: those of a role that this run is not about stay as they are."""
@@ -60,6 +66,8 @@ def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
     reasons = []
     if not before.files.key_matches:
         reasons.append("its private key does not belong to it")
+    if wish.way == "external":
+        return (*reasons, *(() if installed == before.wanted else ("it is not the one that was sent back",)))
     if not _is_issued_by(installed, before.signer.certificates):
         reasons.append("it was issued by another CA")
     elif before.signer.installed_status not in ("V", ""):
@@ -68,9 +76,9 @@ def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
         reasons.append(f"its names are {', '.join(dns_names(installed)) or 'none'}")
     if purposes(installed) != wish.roles:
         reasons.append(f"it is for the roles {purposes(installed) or 'of no mail server'}")
-    if wish.way == "install" and key_word(installed.public_key()) != wish.key_type.word:
+    if key_word(installed.public_key()) != wish.key_type.word:
         reasons.append(f"its key is {key_word(installed.public_key())}")
-    if wish.way == "install" and lifetime_days(installed) != wish.valid_days:
+    if lifetime_days(installed) != wish.valid_days:
         reasons.append(f"it was made for {lifetime_days(installed)} days")
     if not installed.not_valid_before_utc <= before.at <= installed.not_valid_after_utc:
         reasons.append("it is not valid today")

@@ -22,22 +22,26 @@ _PERMISSIONS = 0o777
 
 def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the ways ``install`` and ``external``; empty when the certificate wished for is in service."""
+    if before.interrupted:
+        return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
     steps = [*_directory(wish, before), *_certificate(wish, before), *_ca_certificate(wish, before)]
     steps += _configuration(wish, before)
-    if steps or before.presented_serial_differs:
+    if steps or _serves_another(wish, before):
         steps.append(_reload(wish, before))
     return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
 
 
 def request_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the way ``request``: a key on the host and a request in the audit folder."""
+    if before.interrupted:
+        return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
     steps = _directory(wish, before)
     if before.files.new_public_key is None:
         steps.append(_make_key(wish, before, "It waits there for the certificate."))
     steps.append(
         Step(
             "request",
-            wish.host.text,
+            str(wish.host),
             "request.csr",
             f"Write a certificate signing request for {', '.join(wish.names)} into the audit folder.",
             settings={"roles": wish.roles},
@@ -51,6 +55,11 @@ def sign_plan(wish: IssueWish, csr: bytes, ca_certificate: x509.Certificate, *, 
     steps = () if is_signed else (_sign(wish, f"the request in {wish.csr}"),)
     rests_on = {"csr": sha256(csr), "ca": fingerprint(ca_certificate)}
     return Plan(RUNBOOK, wish.as_data(), steps, rests_on)
+
+
+def _heal(wish: IssueWish) -> Step:
+    sentence = "Put back what an interrupted run left half done; then look again and plan anew."
+    return Step("heal", str(wish.host), "the interrupted change", sentence)
 
 
 def trusted_file(before: HostBefore) -> bytes:
@@ -70,7 +79,7 @@ def _directory(wish: IssueWish, before: HostBefore) -> list[Step]:
     settings: dict[str, str | int] = {"mode": f"{DIRECTORY_MODE:04o}", "owner": owner}
     if status is None:
         sentence = "Make the directory for certificates, open to nobody else."
-        return [Step("make-directory", wish.host.text, target, sentence, before="absent", settings=settings)]
+        return [Step("make-directory", str(wish.host), target, sentence, before="absent", settings=settings)]
     if status.mode & 0o022:
         raise NotReady(
             f"{target} on {wish.host} can be written by others than its owner (mode {status.mode & _PERMISSIONS:04o})",
@@ -82,7 +91,7 @@ def _directory(wish: IssueWish, before: HostBefore) -> list[Step]:
         # Other programs may use what else lies here: the directory stays as it is; the key's own mode protects it.
         return []
     sentence = f"Close the directory for certificates to everybody else (mode was {status.mode & _PERMISSIONS:04o})."
-    return [Step("set-mode", wish.host.text, target, sentence, before=_word(status), settings=settings)]
+    return [Step("set-mode", str(wish.host), target, sentence, before=_word(status), settings=settings)]
 
 
 def _is_ours(name: str, wish: IssueWish, before: HostBefore) -> bool:
@@ -99,11 +108,11 @@ def _certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
             return []
         sentence = "Close the file with certificate and key to everybody else."
         was = _word(before.files.file)
-        return [Step("set-mode", wish.host.text, wish.certificate_path, sentence, before=was, settings=settings)]
+        return [Step("set-mode", str(wish.host), wish.certificate_path, sentence, before=was, settings=settings)]
     installed = before.files.certificate
     install = Step(
         "install",
-        wish.host.text,
+        str(wish.host),
         wish.certificate_path,
         "Put certificate and key into one file, so that they can never disagree. The certificate there now: "
         + "; ".join(reasons)
@@ -119,7 +128,7 @@ def _certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
 def _make_key(wish: IssueWish, before: HostBefore, more: str) -> Step:
     return Step(
         "make-key",
-        wish.host.text,
+        str(wish.host),
         wish.new_key_path,
         f"Make a new private key ({wish.key_type.word}) on the host; it never leaves it. {more}".rstrip(),
         before="absent" if before.files.new_public_key is None else "a key of an earlier run",
@@ -145,7 +154,7 @@ def _ca_certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
     return [
         Step(
             "write",
-            wish.host.text,
+            str(wish.host),
             wish.ca_certificate_path,
             "Write the CA certificate that clients are verified by and asked for.",
             before=sha256(there),
@@ -164,19 +173,20 @@ def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
         steps.append(
             Step(
                 "write",
-                wish.host.text,
+                str(wish.host),
                 layout.mc,
                 "Put the TLS settings into their own block in sendmail.mc; every other line stays.",
                 diff=unified_diff(layout.mc, old, new),
                 before=sha256(before.mc),
                 content=wanted,
+                settings={"mode": f"{before.mc_status.mode:04o}", "owner": before.mc_status.owner},
             )
         )
-    if steps or differing_options(before.options, cf_options(settings)):
+    if steps or differing_options(before.cf, cf_options(settings)):
         steps.append(
             Step(
                 "build",
-                wish.host.text,
+                str(wish.host),
                 layout.cf,
                 "Build sendmail.cf beside its place, check it, and move it there.",
                 settings={"argv": " ".join(layout.build.m4_argv)},
@@ -188,7 +198,14 @@ def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
 def _reload(wish: IssueWish, before: HostBefore) -> Step:
     service = before.layout.service
     sentence = "Reload the daemon, look at port 25 from outside, and judge; if it fails, put everything back."
-    return Step("reload", wish.host.text, service.name, sentence, settings={"how": service.reload})
+    return Step("reload", str(wish.host), service.name, sentence, settings={"how": service.reload})
+
+
+def _serves_another(wish: IssueWish, before: HostBefore) -> bool:
+    """Whether the daemon shows another certificate than the one in its file, as before a reload."""
+    if wish.roles == "client" or before.files.certificate is None:
+        return False
+    return before.presented.serial != before.files.certificate.serial_number
 
 
 def _rests_on(before: HostBefore) -> dict[str, str]:

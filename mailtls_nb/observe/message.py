@@ -1,0 +1,73 @@
+"""Sending a message from a host, and finding in the logs what its connections were verified as."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from mailtls_nb.hosts.base import Host
+from mailtls_nb.observe.maillog import LogMark
+from mailtls_nb.sendmail.maillog import StarttlsLine, parse_delivery, parse_received, parse_starttls, trace_message
+
+_ADDRESS = re.compile(r"\[(?:IPv6:)?([^\]]+)\]")
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message on its way; ``message_id`` finds it in the logs."""
+
+    message_id: str
+    recipient: str
+
+
+def send_message(host: Host, sendmail: str, *, recipient: str, token: str) -> Message:
+    """Hand a message to the host's own sendmail, as any program there would. ``token`` makes its Message-ID unique."""
+    message_id = f"mailtls-nb.{token}@{recipient.partition('@')[2]}"
+    text = f"To: {recipient}\nSubject: mailtls-nb proof\nMessage-ID: <{message_id}>\n\nSent by a runbook as a proof.\n"
+    host.run((sendmail, "-i", recipient), stdin=text.encode(), timeout_s=60).check("sending a message")
+    return Message(message_id, recipient)
+
+
+def verified_by_receiver(mark: LogMark, message: Message) -> str:
+    """``verify=WORD`` as the receiving host logged it for the connection that brought the message."""
+
+    def found(lines: tuple[str, ...]) -> str:
+        trace = trace_message(lines, message.message_id)
+        return _word(trace.session) if trace else ""
+
+    return mark.wait_for(found)
+
+
+def verified_by_sender(mark: LogMark, message: Message) -> str:
+    """``verify=WORD`` as the sending host logged it for the connection by which the message left."""
+
+    def found(lines: tuple[str, ...]) -> str:
+        received = [line for line in map(parse_received, lines) if line and message.message_id in line.message_id]
+        queue_ids = {line.queue_id for line in received}
+        sessions: dict[int, StarttlsLine] = {}
+        for line in lines:
+            if (session := parse_starttls(line)) and session.direction == "client":
+                sessions[session.pid] = session
+            # The submission agent's own delivery, to the server on this host, is not the one that counts.
+            delivery = parse_delivery(line)
+            if delivery and delivery.queue_id in queue_ids and f"<{message.recipient}>" in delivery.recipients:
+                return _word(sessions.get(delivery.pid)) if delivery.is_sent else delivery.status
+        return ""
+
+    return mark.wait_for(found)
+
+
+def handshake_verdict(lines: tuple[str, ...], direction: Literal["server", "client"], seen_as: str) -> str:
+    """``verify=WORD`` of the last session with the peer ``name [address]``; empty while none is logged."""
+    address = _ADDRESS.search(seen_as)
+    sessions = [
+        session
+        for session in map(parse_starttls, lines)
+        if session and session.direction == direction and address and session.relay_address == address[1]
+    ]
+    return _word(sessions[-1]) if sessions else ""
+
+
+def _word(session: StarttlsLine | None) -> str:
+    return f"verify={session.verify}" if session else "sent without TLS"

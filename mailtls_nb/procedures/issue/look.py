@@ -1,0 +1,139 @@
+"""Looking at the host, its port 25 and the CA for 02; changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from mailtls_nb.apply.journal import STATE
+from mailtls_nb.errors import BadParameter, CertificateRefused, NotReady
+from mailtls_nb.hosts.base import Host
+from mailtls_nb.observe.certificate_files import CertificateFiles, file_status, observe_certificate_files
+from mailtls_nb.observe.layout import observe_layout
+from mailtls_nb.observe.port25 import presented_on_port25
+from mailtls_nb.pki.chain import CertificateChain, check_external
+from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.profiles import check_names, check_valid_days
+from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
+from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.procedures.procedure import Context
+
+
+def probe_host(context: Context, wish: IssueWish) -> Host:
+    """Where the result is looked at from: another host, or this machine."""
+    return context.host(wish.probe_from) if wish.probe_from else context.here
+
+
+def open_ca(context: Context, wish: IssueWish) -> CADirectory:
+    """The CA that signs, checked to be able to sign what is wished; raises BadParameter, NotReady, CADirectoryError."""
+    if wish.ca is None:
+        raise NotReady("this way of the runbook signs nothing", left="nothing was touched")
+    path = wish.ca.path(context.testbed)
+    if not path.is_dir():
+        raise NotReady(
+            f"there is no CA at {path}", left="nothing was touched", do="make it with the runbook 01-create-ca first"
+        )
+    directory = CADirectory.open(path)
+    check_names(wish.names, directory.ca_certificate)
+    check_valid_days(wish.valid_days, now=context.now(), issuer=directory.ca_certificate)
+    # A wrong passphrase is found now, not after the host was touched.
+    directory.signing_key(wish.ca.secret(context.testbed))
+    return directory
+
+
+def look(context: Context, wish: IssueWish) -> HostBefore:
+    """Observe the host, its port 25 from the probe, and who signs."""
+    directory = open_ca(context, wish) if wish.ca else None
+    host = context.host(wish.host)
+    layout = observe_layout(host)
+    files = observe_certificate_files(host, wish.cert_dir, wish.certificate_path, wish.new_key_path)
+    mc, cf = _read(host, layout.mc), _read(host, layout.cf)
+    mc_status = file_status(host, layout.mc)
+    if mc_status is None:
+        raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
+    chain = _sent_back(context, wish, files) if wish.way == "external" else None
+    waiting = host.run(("sh", "-c", 'ls -A "$1"', "sh", f"{STATE}/transaction"), timeout_s=30)
+    return HostBefore(
+        at=context.now(),
+        layout=layout,
+        files=files,
+        mc=mc,
+        mc_status=mc_status,
+        cf=cf,
+        presented=presented_on_port25(probe_host(context, wish), wish.hostname),
+        signer=_signer(directory, chain, files),
+        wanted=chain.certificate if chain else None,
+        interrupted=bool(waiting.stdout.strip()),
+    )
+
+
+def _read(host: Host, path: str) -> bytes:
+    content = host.read(path)
+    if content is None:
+        raise NotReady(f"{host.name}: there is no {path}", left="nothing was touched")
+    return content
+
+
+def _signer(directory: CADirectory | None, chain: CertificateChain | None, files: CertificateFiles) -> SignerBefore:
+    if chain is not None:
+        return SignerBefore(chain.issuers, "")
+    if directory is None:
+        return SignerBefore((), "")
+    status = ""
+    if files.certificate is not None:
+        serial = files.certificate.serial_number
+        status = next((row.status for row in directory.rows() if row.serial == serial), "")
+    return SignerBefore((directory.ca_certificate,), status, directory.remarks)
+
+
+def _sent_back(context: Context, wish: IssueWish, files: CertificateFiles) -> CertificateChain:
+    try:
+        data = Path(wish.external_certificate).read_bytes()
+    except OSError as error:
+        raise BadParameter("external_certificate", f"{wish.external_certificate}: {error.strerror}") from error
+
+    def checked(public_key: CertificatePublicKeyTypes) -> CertificateChain:
+        return check_external(
+            data,
+            public_key=public_key,
+            names=wish.names,
+            roles=wish.roles,
+            now=context.now(),
+            where=wish.external_certificate,
+        )
+
+    if files.new_public_key is not None:
+        return checked(_certifiable(files.new_public_key))
+    if files.certificate is None:
+        raise NotReady(
+            f"no key waits at {wish.new_key_path} on {wish.host}",
+            left="nothing was touched",
+            do="run with external_certificate=request first: it makes the key and the request for the other CA",
+        )
+    try:
+        return checked(files.certificate.public_key())
+    except CertificateRefused as error:
+        raise CertificateRefused(
+            error.what,
+            (f"no other key waits at {wish.new_key_path} on {wish.host}",),
+            left="nothing was touched",
+            do="run with external_certificate=request first, and have its request signed",
+        ) from error
+
+
+def _certifiable(key: object) -> CertificatePublicKeyTypes:
+    # Every kind of key that openssl prints can be certified, except key agreement keys, which no request can carry.
+    return key  # type: ignore[return-value]
+
+
+def certificate_pem(certificates: tuple[x509.Certificate, ...]) -> bytes:
+    """Certificates as PEM, one after the other."""
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
+def key_info(key: CertificatePublicKeyTypes) -> bytes:
+    """A public key in the one form that can be compared."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

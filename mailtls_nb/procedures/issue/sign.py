@@ -1,0 +1,71 @@
+"""Signing with our CA: the host's own request, or one that came as a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from mailtls_nb.errors import BadParameter
+from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.profiles import PublicKey, key_word
+from mailtls_nb.pki.requests import SigningRequest, read_request
+from mailtls_nb.procedures.issue.look import open_ca
+from mailtls_nb.procedures.issue.observation import dns_names, lifetime_days, purposes
+from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.procedures.procedure import Context
+
+
+@dataclass(frozen=True)
+class SignBefore:
+    """A request from a file, the CA, and the certificate that it has signed for exactly this, if it has."""
+
+    csr: bytes
+    request: SigningRequest
+    directory: CADirectory
+    signed: x509.Certificate | None
+
+
+def look_at_request(context: Context, wish: IssueWish) -> SignBefore:
+    """Read and check the request and the CA; raises BadParameter or CertificateRefused, nothing touched."""
+    try:
+        csr = Path(wish.csr).read_bytes()
+    except OSError as error:
+        raise BadParameter("csr", f"{wish.csr}: {error.strerror}") from error
+    request = read_request(csr, names=wish.names, where=wish.csr)
+    directory = open_ca(context, wish)
+    return SignBefore(csr, request, directory, _signed(context, wish, directory, request.public_key))
+
+
+def sign_key(context: Context, wish: IssueWish, directory: CADirectory, public_key: PublicKey) -> x509.Certificate:
+    """The certificate for this key: the one that a run which was cut short got already, or a new one."""
+    if wish.ca is None:
+        raise BadParameter("ca_dir", "is not used when a CA elsewhere signs")
+    return _signed(context, wish, directory, public_key) or directory.issue(
+        public_key,
+        wish.names,
+        roles=wish.roles,
+        valid_days=wish.valid_days,
+        passphrase=wish.ca.secret(context.testbed),
+        now=context.now(),
+    )
+
+
+def _signed(
+    context: Context, wish: IssueWish, directory: CADirectory, public_key: PublicKey
+) -> x509.Certificate | None:
+    for certificate in directory.find(public_key, now=context.now()):
+        same_names = set(dns_names(certificate)) == set(wish.names)
+        if same_names and purposes(certificate) == wish.roles and lifetime_days(certificate) == wish.valid_days:
+            return certificate
+    return None
+
+
+def request_facts(before: SignBefore) -> tuple[tuple[str, str], ...]:
+    """The request as a person reads it."""
+    return (
+        ("key", key_word(before.request.public_key)),
+        ("CA", before.directory.name),
+        ("signed already", "yes" if before.signed else "no"),
+    )

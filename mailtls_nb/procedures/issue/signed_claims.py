@@ -1,0 +1,50 @@
+"""Proving a certificate that was signed for somebody else and is installed nowhere: OpenSSL judges it."""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from mailtls_nb.procedures.issue.look import key_info
+from mailtls_nb.procedures.issue.sign import SignBefore
+from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.verdict import Claim
+
+_WRONG_NAME = "another-name.invalid"
+_TIMEOUT_S = 60
+
+
+def signed_claims(
+    context: Context, wish: IssueWish, before: SignBefore, certificate: x509.Certificate
+) -> tuple[Claim, ...]:
+    """Claims over ``certificate.pem`` and ``cacert.pem`` in the run's folder."""
+    folder = context.folder
+    purpose = "sslclient" if wish.roles == "client" else "sslserver"
+
+    def verified_as(name: str) -> str:
+        checks = ("-partial_chain", "-purpose", purpose, "-verify_hostname", name)
+        argv = ("openssl", "verify", *checks, "-CAfile", str(folder / "cacert.pem"), str(folder / "certificate.pem"))
+        return "OK" if context.here.run(argv, timeout_s=_TIMEOUT_S).status == 0 else "refused"
+
+    same_key = key_info(certificate.public_key()) == key_info(before.request.public_key)
+    rows = [row for row in before.directory.rows() if row.serial == certificate.serial_number]
+    return (
+        Claim(f"it verifies by the CA for {wish.hostname}", "OK", verified_as(wish.hostname), "live", "openssl verify"),
+        Claim(
+            "it is refused for another name",
+            "refused",
+            verified_as(_WRONG_NAME),
+            "live",
+            "openssl verify",
+            negative=True,
+            fails_when=f"for {wish.hostname} the same command says OK",
+        ),
+        Claim("it is for the key in the request", "yes", "yes" if same_key else "no", "live", "comparison of the keys"),
+        Claim(
+            "the CA's index lists it once, as valid",
+            "V",
+            ",".join(row.status for row in rows),
+            "live",
+            "the CA's index.txt",
+        ),
+    )

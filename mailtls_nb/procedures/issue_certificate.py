@@ -1,0 +1,157 @@
+"""02-issue-certificate: the procedure in its four ways."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from mailtls_nb.errors import NotReady
+from mailtls_nb.pki.profiles import key_word
+from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.issue.look import certificate_pem, look
+from mailtls_nb.procedures.issue.observation import HostBefore, dns_names
+from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
+from mailtls_nb.procedures.issue.proof import port_claims
+from mailtls_nb.procedures.issue.put_into_service import heal, make_request, put_into_service
+from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_key
+from mailtls_nb.procedures.issue.signed_claims import signed_claims
+from mailtls_nb.procedures.issue.wish import IssueWish, read_wish
+from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
+from mailtls_nb.verdict import Claim
+
+IssueBefore = HostBefore | SignBefore
+
+
+class IssueCertificate(Procedure[IssueWish, IssueBefore]):
+    """The procedure of 02-issue-certificate."""
+
+    runbook = RUNBOOK
+
+    def wish(self, values: Values) -> IssueWish:
+        return read_wish(values)
+
+    def target(self, values: Values) -> str:
+        return str(values["hostname"])
+
+    def observe(self, context: Context, wish: IssueWish) -> IssueBefore:
+        return look_at_request(context, wish) if wish.way == "sign" else look(context, wish)
+
+    def observed(self, wish: IssueWish, before: IssueBefore) -> Observed:
+        if isinstance(before, SignBefore):
+            return Observed(
+                f"The request in {wish.csr} may be signed.",
+                request_facts(before),
+                remarks=(*before.directory.remarks, *before.request.ignored),
+            )
+        layout = before.layout
+        host = {"system": layout.system, "sendmail": layout.version_text, "openssl": layout.openssl_version}
+        return Observed(
+            f"{wish.host} runs sendmail {layout.version_text}.",
+            _host_facts(before),
+            {str(wish.host): host},
+            (*layout.remarks, *before.signer.remarks),
+        )
+
+    def plan(self, wish: IssueWish, before: IssueBefore) -> Plan:
+        if isinstance(before, SignBefore):
+            return sign_plan(wish, before.csr, before.directory.ca_certificate, is_signed=before.signed is not None)
+        return request_plan(wish, before) if wish.way == "request" else install_plan(wish, before)
+
+    def heal(self, context: Context, wish: IssueWish, before: IssueBefore) -> bool:
+        if not isinstance(before, HostBefore) or not before.interrupted:
+            return False
+        heal(context.host(wish.host), before)
+        return True
+
+    def apply(self, context: Context, wish: IssueWish, before: IssueBefore, plan: Plan) -> Applied:
+        if isinstance(before, SignBefore):
+            certificate = sign_key(context, wish, before.directory, before.request.public_key)
+            return _given_out("changed", context, wish, before, certificate)
+        if wish.way == "request":
+            (context.folder / "request.csr").write_bytes(make_request(context, wish, before, plan))
+            return Applied(
+                "planned",
+                f"a key waits at {wish.new_key_path} on {wish.host}; have request.csr signed, then run again with "
+                "external_certificate",
+                (),
+                artifacts={"request.csr": "the request for the CA elsewhere"},
+            )
+        certificate, claims = put_into_service(context, wish, before, plan)
+        summary = f"{wish.hostname} uses the certificate on {wish.host}"
+        return Applied("changed", summary, claims, _certificate_facts(certificate), _artifacts(context.folder))
+
+    def unchanged(self, context: Context, wish: IssueWish, before: IssueBefore) -> Applied:
+        if isinstance(before, SignBefore):
+            return _given_out("unchanged", context, wish, before, _there(before.signed))
+        certificate = _there(before.files.certificate)
+        claims: tuple[Claim, ...] = ()
+        if wish.roles != "client":
+            claims = port_claims(context, wish, before, before.presented, certificate.serial_number)
+        summary = f"{wish.hostname} uses the certificate on {wish.host} already"
+        return Applied("unchanged", summary, claims, _certificate_facts(certificate), _artifacts(context.folder))
+
+
+def _given_out(
+    outcome: str, context: Context, wish: IssueWish, before: SignBefore, certificate: x509.Certificate
+) -> Applied:
+    certificate_file, ca_file = "certificate.pem", "cacert.pem"
+    (context.folder / certificate_file).write_bytes(certificate_pem((certificate,)))
+    (context.folder / ca_file).write_bytes(certificate_pem((before.directory.ca_certificate,)))
+    return Applied(
+        "changed" if outcome == "changed" else "unchanged",
+        f"the request for {wish.hostname} " + ("was signed" if outcome == "changed" else "was signed before"),
+        signed_claims(context, wish, before, certificate),
+        _certificate_facts(certificate),
+        {certificate_file: f"the certificate for {wish.hostname}", ca_file: "the CA certificate that belongs to it"},
+    )
+
+
+def _artifacts(folder: Path) -> dict[str, str]:
+    sentences = {"presented.pem": "the chain as port 25 showed it", "trusted.pem": "the CA it was verified by"}
+    return {name: sentence for name, sentence in sentences.items() if (folder / name).exists()}
+
+
+def _host_facts(before: HostBefore) -> Facts:
+    layout, seen = before.layout, before.presented
+    offered = (
+        f"offered; shows serial {seen.serial:X}"
+        if seen.serial
+        else "offered"
+        if seen.starttls_offered
+        else "not offered"
+    )
+    return (
+        ("system", layout.system + ("" if layout.proved else " (profile not yet proved)")),
+        ("configuration", f"{layout.mc}, built into {layout.cf}"),
+        ("service", f"{layout.service.kind} {layout.service.name}"),
+        ("certificate", _in_words(before.files.certificate)),
+        ("STARTTLS on port 25", offered if seen.connected else f"no connection ({seen.problem})"),
+    )
+
+
+def _in_words(certificate: x509.Certificate | None) -> str:
+    if certificate is None:
+        return "none"
+    names = ", ".join(dns_names(certificate))
+    return f"serial {certificate.serial_number:X} for {names}, until {_time(certificate.not_valid_after_utc)}"
+
+
+def _certificate_facts(certificate: x509.Certificate) -> Facts:
+    return (
+        ("serial", f"{certificate.serial_number:X}"),
+        ("names", ", ".join(dns_names(certificate))),
+        ("key", key_word(certificate.public_key())),
+        ("valid to", _time(certificate.not_valid_after_utc)),
+    )
+
+
+def _there(certificate: x509.Certificate | None) -> x509.Certificate:
+    if certificate is None:
+        raise NotReady("there is no certificate")
+    return certificate
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
