@@ -108,10 +108,8 @@ class DistinguishedName:
                 raise BadParameter(parameter, f"{shown(value)} holds a control or invisible character")
             if value != value.strip():
                 raise BadParameter(parameter, f"{shown(value)} starts or ends with a space")
-            if len(value) > _LONGEST_ATTRIBUTE:
-                raise BadParameter(
-                    parameter, f"{shown(value)} is longer than {_LONGEST_ATTRIBUTE} characters (RFC 5280)"
-                )
+            if len(value.encode()) > _LONGEST_ATTRIBUTE:
+                raise BadParameter(parameter, f"{shown(value)} is longer than {_LONGEST_ATTRIBUTE} octets (RFC 5280)")
         if self.country and not re.fullmatch("[A-Z]{2}", self.country):
             raise BadParameter("country", f"{shown(self.country)} is not a country code of two capital letters")
 
