@@ -1,6 +1,7 @@
 """The shell scripts that run on a host: constants, with every value a positional parameter.
 
-They are POSIX sh and were tried with dash, bash, ksh93 (Solaris 11's /bin/sh) and busybox.
+They are POSIX sh and were tried with dash, bash, ksh93 (Solaris 11's /bin/sh), mksh and busybox, those that
+can do job control without a terminal also with no setsid on PATH.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ READ_TOO_LARGE = 4
 # cannot tell a missing file from a directory that may not be searched.
 READ = r"""
 if [ -e "$1" ] && [ ! -f "$1" ]; then exit 3; fi
-size=$(wc -c <"$1") 2>/dev/null
+size=$({ wc -c <"$1"; } 2>/dev/null)
 if [ -n "$size" ] && [ "$((size))" -gt "$2" ]; then exit 4; fi
 exec cat "$1"
 """
