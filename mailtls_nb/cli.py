@@ -14,6 +14,7 @@ import mailtls_nb
 from mailtls_nb import library
 from mailtls_nb.errors import BadParameter, MailTLSError
 from mailtls_nb.interruption import termination_interrupts
+from mailtls_nb.runner import CELL_TIMEOUT_S, refuse, run_runbook
 
 # \b keeps the lines as they are.
 _EXIT_STATUS = """\b
@@ -60,7 +61,7 @@ def list_runbooks() -> int:
     "--cell-timeout",
     "cell_timeout_s",
     type=click.FloatRange(min=0, min_open=True),
-    default=3600.0,
+    default=CELL_TIMEOUT_S,
     show_default=True,
     metavar="SECONDS",
     help="What one cell may take.",
@@ -69,9 +70,10 @@ def run(
     runbook: str, pairs: tuple[tuple[str, str], ...], file: Path | None, json_output: bool, cell_timeout_s: float
 ) -> int:
     """Run a runbook headless: by its id (02-issue-certificate), its number (02), or a path."""
-    from mailtls_nb.runner import run_runbook
-
-    given = {**(_parameters_file(file) if file else {}), **_parameters(pairs)}
+    try:
+        given = {**(_parameters_file(file) if file else {}), **_parameters(pairs)}
+    except MailTLSError as error:
+        return refuse(runbook, error, json_output=json_output)
     return run_runbook(runbook, given, started_from=Path.cwd(), json_output=json_output, cell_timeout_s=cell_timeout_s)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -37,12 +36,20 @@ def test_a_signal_interrupts_the_cell_which_puts_things_back(
         "try:\n    time.sleep(60)\nfinally:\n    print('put back')"
     )
     path = write_notebook(cell, "print('never')")
-    process = subprocess.Popen(
-        [BIN / "mailtls-nb", "run", path, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    wait_for(tmp_path / "pid")
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    with subprocess.Popen(
+        [BIN / "mailtls-nb", "run", path, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may have had the signal ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
+        try:
+            wait_for(tmp_path / "pid")
+            process.send_signal(number)
+            stdout, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     said = json.loads(stdout.splitlines()[-1])
     assert process.returncode == said["exit_status"] == 1
     assert "Traceback" not in stderr
@@ -146,15 +153,24 @@ def test_papermill_runs_the_same_notebooks_from_any_directory(
     path = write_notebook("from mailtls_nb import parameters\nprint(word, number)")
     elsewhere = tmp_path / "else where"
     elsewhere.mkdir()
-    argv = [BIN / "papermill", path, "out.ipynb", *engine, "-p", "word", "x", "-p", "number", "2"]
+    argv: list[str | Path] = [BIN / "papermill", path, "out.ipynb", *engine, "-p", "word", "x", "-p", "number", "2"]
     subprocess.run(argv, cwd=elsewhere, check=True, capture_output=True)
     assert json.loads((elsewhere / "out.ipynb").read_text())["cells"][-1]["outputs"][0]["text"] == ["x 2\n"]
 
 
 def test_papermill_with_our_engine_runs_no_code_from_a_name(write_notebook: WriteNotebook, tmp_path: Path) -> None:
     path = write_notebook("open('ran', 'w')")
-    argv = [BIN / "papermill", path, "out.ipynb", "--engine", "mailtls", "-p", "x=1;open('seen','w');y", "2"]
+    argv: list[str | Path] = [
+        BIN / "papermill",
+        path,
+        "out.ipynb",
+        "--engine",
+        "mailtls",
+        "-p",
+        "x=1;open('seen','w');y",
+        "2",
+    ]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "is no parameter name" in done.stderr
-    assert not {"seen", "ran"} & set(os.listdir(tmp_path))
+    assert not {"seen", "ran"} & {entry.name for entry in tmp_path.iterdir()}
