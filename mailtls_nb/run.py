@@ -160,7 +160,7 @@ class Run:
             return Report("There is no evidence: the run did not come to its end.", [])
         if not self._applied.claims:
             return Report("Nothing was applied, so there is nothing to prove.", [Section(facts=self._applied.facts)])
-        return claims_report("What was seen from outside", self._applied.claims, self._applied.facts)
+        return claims_report("What was seen", self._applied.claims, self._applied.facts)
 
     def verdict(self) -> Report:
         """The outcome in stable words; raises what apply found."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mailtls_nb.apply.transaction import heal
 from mailtls_nb.errors import NotReady
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan
@@ -14,7 +15,7 @@ from mailtls_nb.procedures.issue.look import certificate_pem, look
 from mailtls_nb.procedures.issue.observation import HostBefore, dns_names
 from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
 from mailtls_nb.procedures.issue.proof import port_claims
-from mailtls_nb.procedures.issue.put_into_service import heal, make_request, put_into_service
+from mailtls_nb.procedures.issue.put_into_service import make_request, put_into_service
 from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_key
 from mailtls_nb.procedures.issue.signed_claims import signed_claims
 from mailtls_nb.procedures.issue.wish import IssueWish, read_wish
@@ -60,9 +61,9 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
         return request_plan(wish, before) if wish.way == "request" else install_plan(wish, before)
 
     def heal(self, context: Context, wish: IssueWish, before: IssueBefore) -> bool:
-        if not isinstance(before, HostBefore) or not before.interrupted:
+        if not isinstance(before, HostBefore) or not before.layout.interrupted:
             return False
-        heal(context.host(wish.host), before)
+        heal(context.host(wish.host), before.layout)
         return True
 
     def apply(self, context: Context, wish: IssueWish, before: IssueBefore, plan: Plan) -> Applied:

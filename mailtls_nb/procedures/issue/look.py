@@ -8,7 +8,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mailtls_nb.apply.journal import STATE
 from mailtls_nb.errors import BadParameter, CertificateRefused, NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.certificate_files import CertificateFiles, file_status, observe_certificate_files
@@ -55,7 +54,6 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
     if mc_status is None:
         raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
     chain = _sent_back(context, wish, files) if wish.way == "external" else None
-    waiting = host.run(("sh", "-c", 'ls -A "$1"', "sh", f"{STATE}/transaction"), timeout_s=30)
     return HostBefore(
         at=context.now(),
         layout=layout,
@@ -66,7 +64,6 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
         presented=presented_on_port25(probe_host(context, wish), wish.hostname),
         signer=_signer(directory, chain, files),
         wanted=chain.certificate if chain else None,
-        interrupted=bool(waiting.stdout.strip()),
     )
 
 

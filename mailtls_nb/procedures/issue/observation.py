@@ -31,10 +31,7 @@ class SignerBefore:
 
 @dataclass(frozen=True)
 class HostBefore:
-    """One host before the change.
-
-    ``wanted`` is the certificate that a CA elsewhere sent back; ``interrupted``: an earlier change was cut short there.
-    """
+    """One host before the change; ``wanted`` is the certificate that a CA elsewhere sent back."""
 
     at: datetime
     layout: Layout
@@ -45,7 +42,6 @@ class HostBefore:
     presented: Presented
     signer: SignerBefore
     wanted: x509.Certificate | None = None
-    interrupted: bool = False
 
     def wished_settings(self, wish: IssueWish) -> dict[str, str]:
         """The managed settings after the change: those of a role that this run is not about stay as they are."""

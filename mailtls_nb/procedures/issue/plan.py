@@ -22,7 +22,7 @@ _PERMISSIONS = 0o777
 
 def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the ways ``install`` and ``external``; empty when the certificate wished for is in service."""
-    if before.interrupted:
+    if before.layout.interrupted:
         return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
     steps = [*_directory(wish, before), *_certificate(wish, before), *_ca_certificate(wish, before)]
     steps += _configuration(wish, before)
@@ -33,7 +33,7 @@ def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
 
 def request_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the way ``request``: a key on the host and a request in the audit folder."""
-    if before.interrupted:
+    if before.layout.interrupted:
         return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
     steps = _directory(wish, before)
     if before.files.new_public_key is None:

@@ -69,12 +69,6 @@ def make_request(context: Context, wish: IssueWish, before: HostBefore, plan: Pl
     return request
 
 
-def heal(host: Host, before: HostBefore) -> None:
-    """Undo what an interrupted run left on the host; entering a transaction does it."""
-    with Transaction(host, before.layout):
-        pass
-
-
 def _file_step(change: Transaction, wish: IssueWish, step: Step) -> None:
     mode, owner = str(step.settings["mode"]), str(step.settings["owner"])
     match step.action:
