@@ -314,11 +314,11 @@ def test_a_full_disk_leaves_the_ca_as_it_was(
     """With room for nothing, for the pending note, and for the certificate but not its row."""
     ca = create(small_disk / "ca")
     issue(ca)
-    # The index ends at a page, so that its next row needs a new one.
+    # The index ends 30 octets before a page does, so that only a part of its next row fits.
     size = ca.layout.database.stat().st_size
     filler = b"V\t380801120000Z\t\tFE\tunknown\t/CN="
     with ca.layout.database.open("ab") as index:
-        index.write(filler + b"x" * (4096 - size - len(filler) - 1) + b"\n")
+        index.write(filler + b"x" * (4096 - 30 - size - len(filler) - 1) + b"\n")
     before = content(ca.path)
     ballast = fill(small_disk, but=pages * 4096)
     with pytest.raises(CADirectoryError, match="No space left on device") as caught:
