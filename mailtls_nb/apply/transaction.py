@@ -60,9 +60,9 @@ class Transaction:
     """A change on one host, as a context manager; leaving it without an exception makes the change count.
 
     Entering takes the host's lock, undoes what an interrupted run left (then named in ``healed``) and sees that the
-    mail server answers; NotReady otherwise. With ``keep`` False the change lasts as long as the context. On any
-    exception inside, interruption included, everything is put back and compared with its copy, the mail server reloads
-    and answers, and ChangeFailed says what failed and what was put back.
+    mail server answers; NotReady otherwise. On any exception inside, interruption included, everything is put back and
+    compared with its copy, the mail server reloads and answers, and ChangeFailed says what failed and what was put
+    back. With ``keep`` False all this is done at the end in any case: the change lasts as long as the context.
     """
 
     def __init__(self, host: Host, layout: Layout, *, keep: bool = True) -> None:

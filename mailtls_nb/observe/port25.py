@@ -59,8 +59,8 @@ def presented_on_port25(
     """Connect from ``probe`` to ``server`` and look. Raises NotReady when the probe has no ``openssl``.
 
     ``client_certificate`` is the path, on the probe, of a file with certificate and key to show; by default none is
-    shown. ``identify`` asks under which name and address the server sees the probe (3 s longer, or 30 s where the server
-    greets slowly).
+    shown. ``identify`` asks under which name and address the server sees the probe (3 s longer, or 30 s where the
+    server greets slowly).
     """
     pauses_s = _PAUSES_S if identify else (0,)
     for pause_s in pauses_s:

@@ -1,0 +1,42 @@
+"""The main job in small: a fresh testbed, then every runbook in order, each recorded and rendered into the audit folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mailtls_nb.audit.folder import default_audit_dir
+from mailtls_nb.errors import MailTLSError
+from mailtls_nb.runner import run_runbook
+from mailtls_nb.testbed import Testbed
+
+_PARTNER: Mapping[str, str] = {"hostname": "partner.example.test", "host": "testbed:partner"}
+# The runbook, and what differs from its defaults. The last run shows that a second one changes nothing.
+_RUNS: tuple[tuple[str, Mapping[str, str]], ...] = (
+    ("01-create-ca", {}),
+    ("02-issue-certificate", {}),
+    ("02-issue-certificate", _PARTNER),
+    ("02-issue-certificate", {}),
+)
+
+
+def main() -> int:
+    """Run the demo; the exit status is that of the first run that fails."""
+    try:
+        Testbed.of_checkout().reset()
+    except MailTLSError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    for runbook, given in tqdm(_RUNS, desc="demo", unit="run", disable=None):
+        status = run_runbook(runbook, given, started_from=Path.cwd(), json_output=False)
+        if status != 0:
+            return status
+    print(f"The records, with a page for each run (notebook.html), are in {default_audit_dir()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
