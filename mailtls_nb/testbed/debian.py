@@ -24,7 +24,7 @@ def install(packages: Sequence[str], why: str) -> None:
     known = [package for package in packages if _is_known(package)]
     run_stage(
         ("apt-get", "install", "-q", "-y", "--no-install-recommends", *known),
-        f"installing Debian's {' and '.join(known)}: {why}",
+        f"{why}: installing Debian's {', '.join(known)}",
         env=env,
         do=do,
     )

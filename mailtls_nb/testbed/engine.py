@@ -88,10 +88,18 @@ def find_engine(*, install: bool) -> Engine:
         raise SetUpError(_no_engine(docker_problem))
     if os.geteuid() == 0 and (_dockerd() or debian.can_install()):
         if not _dockerd() or not shutil.which("docker"):
-            debian.install(("docker.io", "docker-cli", "mmdebstrap"), "there is no container engine on this machine")
+            debian.install(_docker_packages(), "there is no container engine on this machine")
         _start_daemon()
         return DOCKER
     raise SetUpError(_no_engine(docker_problem))
+
+
+def _docker_packages() -> tuple[str, ...]:
+    # docker.io only recommends these: the client (a package of its own since trixie), the certificates to pull with,
+    # and what loads its profile where the kernel has AppArmor.
+    apparmor = Path("/sys/module/apparmor/parameters/enabled")
+    wants_apparmor = apparmor.is_file() and apparmor.read_text().startswith("Y")
+    return ("docker.io", "docker-cli", "ca-certificates", "mmdebstrap", *(("apparmor",) if wants_apparmor else ()))
 
 
 def _no_engine(docker_problem: str) -> str:
