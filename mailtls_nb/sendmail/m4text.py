@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mailtls_nb.errors import NotReady
 
 _WORD = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
-_INCLUDES_CF_M4 = re.compile(rb"s?include\(\s*`?[^')\n]*cf\.m4'?\s*\)")
+INCLUDES_CF_M4 = re.compile(rb"s?include\(\s*`?[^')\n]*cf\.m4'?\s*\)")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def read_m4(name: str, text: bytes) -> M4Text:
     """Mask the text; raises NotReady for a quote that is never closed, which m4 would refuse too."""
     code, bare = bytearray(text), bytearray(text)
     # Where the text does not read cf.m4 itself, it was read before (on m4's command line).
-    comments = _INCLUDES_CF_M4.search(text) is not None
+    comments = INCLUDES_CF_M4.search(text) is not None
     position, depth, opened_at = 0, 0, 0
     while position < len(text):
         byte = text[position : position + 1]
@@ -62,7 +62,7 @@ def read_m4(name: str, text: bytes) -> M4Text:
                 end = _line_end(text, position)
                 _blank(code, position, end)
                 _blank(bare, position, end)
-            elif comments and _INCLUDES_CF_M4.match(text, position):
+            elif comments and INCLUDES_CF_M4.match(text, position):
                 comments = False
             position = end
             continue

@@ -19,7 +19,7 @@ _STARTTLS = re.compile(
     r"STARTTLS=(?P<direction>server|client), relay=(?P<relay>[^,]*), version=(?P<version>[^,]*), "
     r"verify=(?P<verify>\w+), cipher=(?P<cipher>[^,]*), bits=(?P<bits>\d+)/(?P<algorithm_bits>\d+)"
 )
-_QUEUE_ID = re.compile(r"(?P<queue_id>[0-9A-Za-z]{8,20}): (?P<rest>.*)")
+_QUEUE_ID = re.compile(r"(?P<queue_id>NOQUEUE|[0-9A-Za-z]{8,20}): (?P<rest>.*)")
 _REJECT = re.compile(
     r"ruleset=(?P<ruleset>\w+), arg1=(?P<arg1>.*?)(?:, arg2=(?P<arg2>.*?))?, relay=(?P<relay>[^,]*), "
     r"reject=(?P<reply>\d{3} .*)"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from mailtls_nb.errors import BadParameter, NotReady
-from mailtls_nb.sendmail.m4text import M4Text, read_m4
+from mailtls_nb.sendmail.m4text import INCLUDES_CF_M4, M4Text, read_m4
 
 BEGIN = b"dnl # BEGIN mailtls-nb: TLS settings written by its runbooks; do not edit between the markers"
 END = b"dnl # END mailtls-nb"
@@ -37,7 +37,7 @@ _SETTING_LINE = re.compile(rb"^define\(`(conf[A-Z_]+)', ``([^`'\n]*)''\)dnl\r?$"
 _SECTION = re.compile(
     rb"\b(?:MAILER_DEFINITIONS|MAILER|LOCAL_CONFIG|LOCAL_RULE_[0-3]|LOCAL_RULESETS|LOCAL_NET_CONFIG|LOCAL_UUCP|LOCAL_DNSBL"
     rb"|LOCAL_SRV_FEATURES|LOCAL_CLT_FEATURES|LOCAL_TRY_TLS|LOCAL_TLS_RCPT|LOCAL_TLS_CLIENT|LOCAL_TLS_SERVER|m4exit)\b"
-    rb"|\bdivert\(\s*(-?[0-9]*)\s*\)"
+    rb"|\bdivert\(\s*(-?[0-9]*)\s*\)|\bs?include\("
 )
 
 # No backquote, apostrophe, comma, parenthesis, dollar, space or line break: nothing that m4 or sendmail's option
@@ -164,6 +164,10 @@ def _place(text: M4Text) -> int:
     for match in _SECTION.finditer(text.bare):
         if match[1] is not None:
             discarded = match[1].startswith(b"-")
+        elif match[0].endswith(b"include("):
+            # cf.m4 ends with divert(0): Red Hat's file leaves it to that.
+            discarded = discarded and not INCLUDES_CF_M4.match(text.text, match.start())
+            continue
         if discarded or match[1] in (b"", b"0"):
             continue
         return _line_start(text, match.start())
