@@ -1,4 +1,4 @@
-"""The main job in small: a fresh testbed, then every runbook in order, each recorded and rendered into the audit folder."""
+"""The demo: a fresh testbed, then every runbook in order, each recorded and rendered into the audit folder."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +14,25 @@ from mailtls_nb.testbed import Testbed
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
-# A testbed of the tests' own, below a person's, for this process and all that it starts (notebooks, papermill).
-os.environ["MAILTLS_TESTBED"] = str(Path(os.environ.get("MAILTLS_TESTBED") or CHECKOUT / ".testbed") / "tests")
+
+def _own_state_dir() -> Path:
+    """A testbed of the tests' own, below a person's; of several sessions at once each gets another."""
+    base = Path(os.environ.get("MAILTLS_TESTBED") or CHECKOUT / ".testbed")
+    base.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        state_dir = base / ("tests" if number == 1 else f"tests-{number}")
+        lock = os.open(f"{state_dir}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+        except BlockingIOError:
+            os.close(lock)
+        else:
+            return state_dir
+    raise AssertionError("the numbers have no end")
+
+
+# For this process and all that it starts (notebooks, papermill).
+os.environ["MAILTLS_TESTBED"] = str(_own_state_dir())
 
 
 @pytest.fixture(scope="session")
