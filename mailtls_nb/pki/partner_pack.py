@@ -71,22 +71,27 @@ Only then go on. Copy `{file}` to the mail server, owned by root, mode 0644.
 
 ## 2. sendmail
 
-With a directory of CAs (`define(`confCACERT_PATH', `/etc/mail/certs')` in sendmail.mc). The hash must come from the
-host's own openssl; take `.1` when `.0` is another certificate:
+With a directory of CAs, as sendmail.mc names it:
+
+    define(`confCACERT_PATH', `/etc/mail/certs')
+
+The hash must come from the host's own openssl; take `.1` when `.0` is another certificate:
 
     cp {file} /etc/mail/certs/
     cd /etc/mail/certs && ln -s {file} "$(openssl x509 -hash -noout -in {file}).0"
 
-The directory is read at each handshake: no restart is needed. With a single file instead
-(`define(`confCACERT', `/etc/mail/certs/ca-bundle.pem')`), append to it and restart sendmail:
+The directory is read at each handshake: no restart is needed. With a single file instead, as sendmail.mc names it,
+append and restart sendmail:
+
+    define(`confCACERT', `/etc/mail/certs/ca-bundle.pem')
 
     cat {file} >> /etc/mail/certs/ca-bundle.pem
 
 The log then says `verify=OK` for our servers (`STARTTLS=server, relay={host} ...`). To refuse mail that claims to
-come from them without our certificate, add to /etc/mail/access (FEATURE(`access_db') is needed) and rebuild the map:
+come from them without our certificate, add to /etc/mail/access and rebuild the map (FEATURE access_db is needed):
 
 {_indented(access)}
-
+{_older_openssl(ca)}
 ## 3. Postfix (3.x)
 
 Mail from us: ask clients for certificates and trust this CA for them. In main.cf:
@@ -130,6 +135,13 @@ Mail to us, a transport for a router of our domains:
 
 The log then says `CV=yes`. `tls_verify_certificates` is one file or directory: put your other CAs into it as well.
 """
+
+
+def _older_openssl(ca: x509.Certificate) -> str:
+    older = sendmail_dn(ca.subject, before_openssl_3=True)
+    if older == sendmail_dn(ca.subject):
+        return ""
+    return f"\nWhere sendmail was built with an OpenSSL before 3.0 the CA's name is written `{older}` there.\n"
 
 
 def _indented(text: str) -> str:

@@ -73,10 +73,11 @@ def has_serial(layout: Layout, serial: int) -> bool:
 
 def _pending_serial(layout: Layout) -> int | None:
     try:
-        text = layout.pending.read_text("ascii")
+        return int(layout.pending.read_text("ascii"), 16)
     except FileNotFoundError:
         return None
-    return int(text, 16)
+    except ValueError as error:
+        raise _not_ours(layout.pending) from error
 
 
 def _read_certificate(path: Path) -> x509.Certificate | None:
@@ -84,6 +85,16 @@ def _read_certificate(path: Path) -> x509.Certificate | None:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise _not_ours(path) from error
+
+
+def _not_ours(path: Path) -> CADirectoryError:
+    return CADirectoryError(
+        f"{path} was not left by an issue that was cut short: its content is none of ours",
+        left="nothing was changed",
+        do="find out who wrote it, and move it away",
+    )
 
 
 def _leftovers(layout: Layout) -> list[Path]:

@@ -212,6 +212,19 @@ def test_what_is_not_sound_is_named(ca: CADirectory, issue: Callable[..., object
         CADirectory.open(tmp_path / "absent")
 
 
+def test_a_note_of_a_pending_issue_that_is_not_ours_is_left_alone(ca: CADirectory) -> None:
+    ca.layout.pending.write_text("x\n")
+    with pytest.raises(CADirectoryError, match="none of ours"):
+        CADirectory.open(ca.path)
+    ca.layout.pending.write_text("0A\n")
+    (ca.path / "newcerts" / "0A.pem").write_text("x\n")
+    with pytest.raises(CADirectoryError, match="none of ours"):
+        CADirectory.open(ca.path)
+    (ca.path / "newcerts" / "0A.pem").unlink()
+    CADirectory.open(ca.path)
+    assert not ca.layout.pending.exists()
+
+
 def test_a_key_of_another_ca_signs_nothing(create: Create, issue: Callable[..., object], tmp_path: Path) -> None:
     one, two = create(tmp_path / "one"), create(tmp_path / "two")
     one.layout.private_key.write_bytes(two.layout.private_key.read_bytes())

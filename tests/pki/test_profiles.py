@@ -69,11 +69,10 @@ def openssl_verify(tmp_path: Path, ca: x509.Certificate, leaf: x509.Certificate,
     return "OK" if done.returncode == 0 else done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kind", KEY_TYPES, ids=lambda kind: kind.word)
+# rsa-4096 takes seconds and differs in one number only.
+@pytest.mark.parametrize("kind", KEY_TYPES[:-1], ids=lambda kind: kind.word)
 def test_genpkey_makes_the_key_that_the_word_names(kind: KeyType) -> None:
     argv = [*kind.genpkey_argv, "-outform", "PEM"]
-    if kind.word == "rsa-4096":
-        pytest.skip("slow: the same options as rsa-3072")
     pem = subprocess.run(argv, capture_output=True, timeout=60, check=True).stdout
     key = load_pem_private_key(pem, None)
     assert key_word(key.public_key()) == kind.word  # type: ignore[arg-type]
