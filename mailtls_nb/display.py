@@ -13,14 +13,18 @@ from mailtls_nb.plan import Plan
 from mailtls_nb.verdict import Claim
 
 Facts = tuple[tuple[str, str], ...]
+Table = tuple[tuple[str, ...], ...]
+
+_LEFT = "text-align:left;vertical-align:top;white-space:pre-wrap"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with facts (label, value), paragraphs or a diff under it."""
+    """A heading with facts (label, value), a table (its first row the headings), a paragraph or a diff under it."""
 
     heading: str = ""
     facts: Facts = ()
+    table: Table = ()
     text: str = ""
     diff: str = ""
 
@@ -28,6 +32,13 @@ class Section:
         parts = [self.heading] if self.heading else []
         width = max((len(label) for label, _ in self.facts), default=0)
         parts += [f"  {label.ljust(width)}  {_indented(value, width + 4)}" for label, value in self.facts]
+        # As text a table would be too wide for a page: one block for each of its rows.
+        for row in self.table[1:]:
+            parts += [
+                "",
+                row[0],
+                *(f"  {label}: {value}" for label, value in zip(self.table[0][1:], row[1:], strict=True)),
+            ]
         parts += [self.text] if self.text else []
         parts += [self.diff.rstrip("\n")] if self.diff else []
         return "\n".join(parts)
@@ -36,11 +47,17 @@ class Section:
         parts = [f"<h4>{escape(self.heading)}</h4>"] if self.heading else []
         if self.facts:
             rows = "".join(
-                f'<tr><th scope="row" style="text-align:left;vertical-align:top">{escape(label)}</th>'
-                f'<td style="text-align:left;white-space:pre-wrap">{escape(value)}</td></tr>'
+                f'<tr><th scope="row" style="{_LEFT}">{escape(label)}</th><td style="{_LEFT}">{escape(value)}</td></tr>'
                 for label, value in self.facts
             )
             parts.append(f"<table>{rows}</table>")
+        if self.table:
+            head = "".join(f'<th scope="col" style="{_LEFT}">{escape(cell)}</th>' for cell in self.table[0])
+            body = "".join(
+                "<tr>" + "".join(f'<td style="{_LEFT}">{escape(cell)}</td>' for cell in row) + "</tr>"
+                for row in self.table[1:]
+            )
+            parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
         if self.text:
             parts.append(f"<p>{escape(self.text)}</p>")
         if self.diff:
@@ -79,19 +96,20 @@ def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:
 
 
 def claims_report(title: str, claims: Sequence[Claim], facts: Facts = ()) -> Report:
-    """Each claim with what was expected, what was observed and by which instrument."""
-    sections = [Section("Observed", facts)] if facts else []
-    for claim in claims:
-        rows: Facts = (
-            ("holds", "yes" if claim.holds else "NO"),
-            ("expected", claim.expected),
-            ("observed", claim.observed),
-            ("proof", f"{claim.proof}, by {claim.instrument}"),
+    """Each claim with what was expected and observed, by which instrument, and how it is known to be able to fail."""
+    headings = ("claim", "holds", "expected", "observed", "seen by", "can fail")
+    rows = tuple(
+        (
+            claim.claim,
+            "yes" if claim.holds else "NO",
+            claim.expected,
+            claim.observed,
+            f"{claim.instrument} ({claim.proof})",
+            claim.fails_when or "-",
         )
-        if claim.fails_when:
-            rows = (*rows, ("can fail", claim.fails_when))
-        sections.append(Section(claim.claim, rows))
-    return Report(title, sections)
+        for claim in claims
+    )
+    return Report(title, [Section(facts=facts), Section(table=(headings, *rows))])
 
 
 def _indented(value: str, width: int) -> str:
