@@ -8,13 +8,16 @@ the command said, and the exchange is over when the command is, even if a daemon
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
+
+from mailtls_nb.hosts.scripts import GRACE_S
 
 # A client that has ended, or whose command has, gets this long to go by itself.
 _LEAVE_TAKING_S = 0.5
@@ -93,15 +96,6 @@ def _streams(exchange: Exchange) -> tuple[FramedStream, FramedStream]:
     return exchange.stderr, exchange.stdout
 
 
-class ExchangeInterrupted(BaseException):
-    """Carries what is known of an exchange out of an interruption, so that the command can be ended on the host."""
-
-    def __init__(self, wrapper_pid: int | None, cause: BaseException) -> None:
-        self.wrapper_pid = wrapper_pid
-        self.cause = cause
-        super().__init__(wrapper_pid, cause)
-
-
 def exchange(
     client_argv: Sequence[bytes],
     nonce: bytes,
@@ -110,12 +104,14 @@ def exchange(
     environment: Mapping[str, str],
     start_within_s: float,
     end_within_s: float,
+    abandon: Callable[[int], None] | None = None,
 ) -> Exchange:
     """Run the client, feed it ``stdin`` and collect its framed output.
 
     Returns as soon as both end markers were seen, the client has closed its streams, the wrapper has not
     started within ``start_within_s`` or has not ended ``end_within_s`` after its start; in every case the
-    client is gone on return. Raises OSError when the client program cannot be run, and ExchangeInterrupted.
+    client is gone on return. When interrupted (Ctrl-C), ``abandon`` is called with the wrapper's process id on the
+    host, to end the command there. Raises OSError when the client program cannot be run.
     """
     process = subprocess.Popen(
         list(client_argv),
@@ -130,8 +126,14 @@ def exchange(
     out, err = FramedStream(nonce), FramedStream(nonce)
     try:
         _pump(process, stdin, out, err, start_within_s, end_within_s)
-    except BaseException as error:
-        raise ExchangeInterrupted(out.wrapper_pid or err.wrapper_pid, error) from error
+    except BaseException:
+        wrapper_pid = out.wrapper_pid or err.wrapper_pid
+        if abandon is not None and wrapper_pid is not None:
+            abandon(wrapper_pid)
+            # Locally the client is the wrapper, which now needs its grace period.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S + 1)
+        raise
     finally:
         status = _dismiss(process)
     return Exchange(out, err, status)

@@ -10,6 +10,7 @@ command itself has ended: a daemon it left behind lives on, and what that prints
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import posixpath
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from mailtls_nb.errors import CommandTimedOut, FileAccessFailed, Unreachable
 from mailtls_nb.hosts import scripts
 from mailtls_nb.hosts.base import Completed
-from mailtls_nb.hosts.exchange import Exchange, ExchangeInterrupted, exchange
+from mailtls_nb.hosts.exchange import Exchange, exchange
 
 # A transport that has not brought up a shell on the host by then will not: covers a name server, a TCP connection
 # that nobody answers, an engine that hangs. The operator's own ConnectTimeout, where shorter, comes first.
@@ -164,6 +165,7 @@ class PosixHost:
                 environment=self.client_environment(),
                 start_within_s=START_WITHIN_S,
                 end_within_s=limit_s + scripts.GRACE_S + _SILENCE_S,
+                abandon=self._end_now,
             )
         except OSError as error:
             program = client_argv[0].decode()
@@ -172,10 +174,6 @@ class PosixHost:
                 left="nothing was touched",
                 do=f"install {program} on this machine, or put it on PATH",
             ) from error
-        except ExchangeInterrupted as interruption:
-            if interruption.wrapper_pid is not None:
-                self._end_now(interruption.wrapper_pid)
-            raise interruption.cause from None
 
     def _client_argv(self, argv: Sequence[str]) -> list[bytes]:
         return _encoded(self.rewrite(["sudo", "-n", "--", *argv] if self.sudo else argv))
@@ -183,17 +181,9 @@ class PosixHost:
     def _end_now(self, wrapper_pid: int) -> None:
         """End a running command on the host because nobody waits for it any more. Best effort: the watchdog stays."""
         client_argv = self._client_argv(["sh", "-c", scripts.END_NOW, "sh", str(wrapper_pid)])
-        try:
-            exchange(
-                client_argv,
-                b"-",
-                b"",
-                environment=self.client_environment(),
-                start_within_s=_SILENCE_S,
-                end_within_s=_SILENCE_S,
-            )
-        except (OSError, ExchangeInterrupted):
-            return
+        environment = self.client_environment()
+        with contextlib.suppress(OSError):
+            exchange(client_argv, b"-", b"", environment=environment, start_within_s=_SILENCE_S, end_within_s=0)
 
     def _unreachable(self, result: Exchange, limit_s: int) -> Unreachable:
         if result.started:

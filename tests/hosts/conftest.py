@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -57,18 +58,28 @@ class Outside:
         return [line for line in lines if word in line and not line.startswith("Z")]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Case:
-    """A host under test, who one is on it (``owner``), and a directory of one's own there."""
+    """A host under test, and who one is on it (``owner``)."""
 
     host: PosixHost
     owner: str
     outside: Outside
-    directory: str
 
     @property
     def is_root(self) -> bool:
         return self.owner == "root:root"
+
+    @cached_property
+    def directory(self) -> str:
+        """A directory of one's own there, made when first asked for."""
+        directory = f"/tmp/mailtls-nb-hosts-{uuid.uuid4().hex[:12]}"
+        self.outside.sh('mkdir -m 0755 "$1" && chown "$2" "$1"', directory, self.owner)
+        return directory
+
+    def clean_up(self) -> None:
+        if "directory" in self.__dict__:
+            self.outside.sh('rm -rf "$1"', self.directory)
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ TRANSPORTS = [
 
 @pytest.fixture(params=TRANSPORTS)
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    """Each transport in turn. Over ssh without sudo one is an ordinary user, else root (locally: whoever runs the tests)."""
+    """Each transport in turn. Over ssh without sudo one is an ordinary user, else root; locally, who runs the tests."""
     transport, _, sudo = request.param.partition("+")
     host: PosixHost
     owner = "root:root"
@@ -142,7 +153,14 @@ def case(request: pytest.FixtureRequest) -> Iterator[Case]:
         else:
             host = request.getfixturevalue("ssh_server").host(sudo=bool(sudo))
             owner = owner if sudo else "keeper:keeper"
-    directory = f"/tmp/mailtls-nb-hosts-{uuid.uuid4().hex[:12]}"
-    outside.sh('mkdir -m 0755 "$1" && chown "$2" "$1"', directory, owner)
-    yield Case(host, owner, outside, directory)
-    outside.sh('rm -rf "$1"', directory)
+    case = Case(host, owner, outside)
+    yield case
+    case.clean_up()
+
+
+@pytest.fixture
+def container_case(container: ContainerHost, container_outside: Outside) -> Iterator[Case]:
+    """Where one transport stands for all."""
+    case = Case(container, "root:root", container_outside)
+    yield case
+    case.clean_up()
