@@ -158,9 +158,7 @@ def demo_ca(openssl: Openssl, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_directory_of_ca_pl_is_adopted(
-    demo_ca: Path, request_file: Path, openssl: Openssl, issue: Issue, now: datetime
-) -> None:
+def test_a_directory_of_ca_pl_is_adopted(demo_ca: Path, openssl: Openssl, issue: Issue) -> None:
     before = {p: p.read_bytes() for p in demo_ca.rglob("*") if p.is_file()}
     ca = CADirectory.open(demo_ca)
     assert ca.name == "/C=DE/O=Demo/CN=Demo CA"
@@ -207,7 +205,7 @@ def test_openssl_goes_on_in_an_adopted_directory(
 
 
 def test_a_directory_with_its_own_openssl_cnf_is_used_as_it_says(
-    openssl: Openssl, request_file: Path, issue: Issue, tmp_path: Path, now: datetime
+    openssl: Openssl, request_file: Path, issue: Issue, tmp_path: Path
 ) -> None:
     """Other file names, absolute paths, variables, random serials, a key that is not encrypted."""
     path = tmp_path / "pki"
@@ -232,7 +230,7 @@ def test_a_directory_with_its_own_openssl_cnf_is_used_as_it_says(
     assert any("not encrypted" in remark for remark in CADirectory.open(path).remarks)
     ours = issue(path)
     root = x509.load_pem_x509_certificate((path / "root.crt").read_bytes())
-    verify_server(ours, [], [root], hostname="relay.example.test", now=now)
+    verify_server(ours, [], [root], hostname="relay.example.test", now=datetime.now(UTC))
     config = ("ca", "-config", path / "openssl.cnf")
     openssl(*config, "-batch", "-in", request_file, "-out", "theirs.pem")
     openssl(*config, "-revoke", path / "issued" / f"{serial_text(ours.serial_number)}.pem")
