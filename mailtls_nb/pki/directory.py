@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mailtls_nb.errors import BadParameter, CADirectoryError, NotReady
 from mailtls_nb.names import DistinguishedName, openssl_dn
-from mailtls_nb.pki import cakey, creation, durable, profiles, recovery
-from mailtls_nb.pki.configuration import Layout, configured_layout, default_layout, openssl_cnf, parse, yes_or_no
+from mailtls_nb.pki import adoption, cakey, creation, profiles, recovery
+from mailtls_nb.pki.adoption import not_sound
+from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.index import Row, parse_rows, row_for, serial_text
 from mailtls_nb.pki.locking import locked, locked_directory
 from mailtls_nb.pki.profiles import KeyType, PrivateKey, Roles
@@ -91,7 +92,7 @@ class CADirectory:
             raise BadParameter("ca_dir", f"{path.parent} is not a directory", do=f"make it: mkdir -p {path.parent}")
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return None
-        if not path.is_dir() or not _looks_like_a_ca(path):
+        if not path.is_dir() or not adoption.looks_like_a_ca(path):
             raise NotReady(
                 f"{path} exists and is not a CA directory", left="nothing was touched", do="give another path as ca_dir"
             )
@@ -111,18 +112,18 @@ class CADirectory:
         Finishes what a crash left unfinished and changes nothing else. Raises CADirectoryError.
         """
         try:
-            layout, remarks = _find_layout(path)
+            layout, remarks = adoption.find_layout(path)
             certificate = x509.load_pem_x509_certificate(layout.certificate.read_bytes())
             if recovery.is_needed(layout):
                 with locked(layout.lock, doing="recovery", wait_s=_WAIT_S):
                     recovery.recover(layout)
         except OSError as error:
-            raise _not_sound(f"{error.filename or path}: {error.strerror}", path) from error
+            raise not_sound(f"{error.filename or path}: {error.strerror}", path) from error
         except ValueError as error:
-            raise _not_sound(f"{layout.certificate} holds no certificate that can be read", path) from error
+            raise not_sound(f"{layout.certificate} holds no certificate that can be read", path) from error
         if not _may_sign(certificate):
-            raise _not_sound(f"{layout.certificate} is not the certificate of a CA (basicConstraints)", path)
-        return cls(layout, certificate, (*remarks, *_key_remarks(layout)))
+            raise not_sound(f"{layout.certificate} is not the certificate of a CA (basicConstraints)", path)
+        return cls(layout, certificate, (*remarks, *adoption.key_remarks(layout)))
 
     @property
     def path(self) -> Path:
@@ -169,7 +170,7 @@ class CADirectory:
             with locked(self.layout.lock, doing=f"issues a certificate for {names[0]}", wait_s=wait_s):
                 recovery.recover(self.layout)
                 self._refuse_clash(certificate, whole_index=serial is not None)
-                self._write_missing_configuration(certificate)
+                adoption.write_missing_configuration(self.layout, certificate)
                 recovery.store(self.layout, certificate, certificate.public_bytes(Encoding.PEM))
         except OSError as error:
             raise CADirectoryError(
@@ -184,10 +185,10 @@ class CADirectory:
         try:
             pem = self.layout.private_key.read_bytes()
         except OSError as error:
-            raise _not_sound(f"{self.layout.private_key}: {error.strerror}", self.path) from error
+            raise not_sound(f"{self.layout.private_key}: {error.strerror}", self.path) from error
         key = cakey.load(pem, passphrase, where=str(self.layout.private_key))
         if key.public_key() != self.ca_certificate.public_key():
-            raise _not_sound(f"{self.layout.private_key} is not the key of {self.layout.certificate}", self.path)
+            raise not_sound(f"{self.layout.private_key} is not the key of {self.layout.certificate}", self.path)
         return key
 
     def rows(self) -> Iterator[Row]:
@@ -203,7 +204,7 @@ class CADirectory:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise _not_sound(f"{path} holds no certificate that can be read", self.path) from error
+            raise not_sound(f"{path} holds no certificate that can be read", self.path) from error
 
     def find(self, public_key: CertificatePublicKeyTypes, *, now: datetime) -> tuple[x509.Certificate, ...]:
         """The certificates for exactly this key that are neither revoked nor expired, newest first.
@@ -253,7 +254,7 @@ class CADirectory:
             whole_index and recovery.has_serial(self.layout, serial)
         ):
             raise CADirectoryError(f"{self.path}: serial {serial_text(serial)} is in use", left="nothing was changed")
-        if not _subjects_are_unique(self.layout):
+        if not adoption.subjects_are_unique(self.layout):
             return
         subject = row_for(certificate).subject
         if clash := next((row for row in self.rows() if row.status == "V" and row.subject == subject), None):
@@ -264,64 +265,6 @@ class CADirectory:
                 do="revoke it (superseded) and run again; or, if it has expired, run `openssl ca -updatedb`; or write "
                 f"`unique_subject = no` into {self.layout.attributes} and {self.layout.configuration}",
             )
-
-    def _write_missing_configuration(self, certificate: x509.Certificate) -> None:
-        """Complete an adopted directory, so that `openssl ca -config DIR/openssl.cnf` works in it."""
-        layout = self.layout
-        if layout.configuration.exists():
-            return
-        assert certificate.signature_hash_algorithm is not None  # noqa: S101 - ours: EC or RSA
-        text = openssl_cnf(
-            layout.path,
-            unique_subject=_subjects_are_unique(layout),
-            random_serials=not (layout.serial and layout.serial.exists()),
-            digest=certificate.signature_hash_algorithm.name,
-        )
-        if layout.crl_number and not layout.crl_number.exists():
-            durable.write(layout.crl_number, b"01\n", mode=0o644)
-        durable.write(layout.configuration, text.encode(), mode=0o644)
-
-
-def _find_layout(path: Path) -> tuple[Layout, list[str]]:
-    default = default_layout(path)
-    if not default.configuration.exists():
-        remark = f"{default.configuration} is missing: the first issue writes it, so that `openssl ca` works here"
-        if not (default.crl_number and default.crl_number.exists()):
-            remark += ", and with it crlnumber"
-        return default, [f"{remark}."]
-    sections = parse(default.configuration.read_text("utf-8", "surrogateescape"), os.environ)
-    layouts = configured_layout(path, sections)
-    layout = next((candidate for candidate in layouts if candidate.certificate.exists()), layouts[0])
-    if default.database.exists() and not (layout.database.exists() and layout.database.samefile(default.database)):
-        raise _not_sound(
-            f"{default.configuration} names {layout.database}, not the index.txt beside it",
-            path,
-            do=f"if the directory was moved or copied, set `dir = {path}` in {default.configuration}",
-        )
-    remarks = []
-    if len(layouts) > 1:
-        remarks.append(f"{default.configuration} uses relative paths: start `openssl ca` where they hold.")
-    return layout, remarks
-
-
-def _key_remarks(layout: Layout) -> tuple[str, ...]:
-    try:
-        encrypted = cakey.is_encrypted(layout.private_key.read_bytes())
-    except OSError as error:
-        return (f"{layout.private_key} cannot be read ({error.strerror}): nothing can be issued.",)
-    return () if encrypted else (f"{layout.private_key} is not encrypted: whoever reads it can issue certificates.",)
-
-
-def _subjects_are_unique(layout: Layout) -> bool:
-    try:
-        settings = parse(layout.attributes.read_text("utf-8", "surrogateescape"), {})["default"]
-    except FileNotFoundError:
-        return layout.unique_subject
-    return yes_or_no(settings["unique_subject"]) if "unique_subject" in settings else layout.unique_subject
-
-
-def _looks_like_a_ca(path: Path) -> bool:
-    return any((path / name).exists() for name in ("cacert.pem", "index.txt", "openssl.cnf"))
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
@@ -337,11 +280,3 @@ def _key_info(public_key: CertificatePublicKeyTypes) -> bytes:
 
 def _is_hex(text: str) -> bool:
     return bool(text) and not set(text) - set("0123456789ABCDEFabcdef")
-
-
-def _not_sound(what: str, path: Path, do: str = "") -> CADirectoryError:
-    return CADirectoryError(
-        what,
-        left="nothing was changed",
-        do=do or f"check that ca_dir ({path}) is the directory meant, and who may read it",
-    )

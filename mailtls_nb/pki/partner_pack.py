@@ -87,8 +87,9 @@ append and restart sendmail:
 
     cat {file} >> /etc/mail/certs/ca-bundle.pem
 
-The log then says `verify=OK` for our servers (`STARTTLS=server, relay={host} ...`). To refuse mail that claims to
-come from them without our certificate, add to /etc/mail/access and rebuild the map (FEATURE access_db is needed):
+The log then says `verify=OK` for our servers (`STARTTLS=server, relay={host} ...`). To refuse mail from them without
+our certificate, add to /etc/mail/access and rebuild the map (FEATURE access_db is needed). The name is the reverse name of
+the address: add a line with each of our addresses in its place too, or mail comes through when reverse DNS fails.
 
 {_indented(access)}
 {_older_openssl(ca)}
@@ -99,13 +100,17 @@ Mail from us: ask clients for certificates and trust this CA for them. In main.c
     smtpd_tls_security_level = may
     smtpd_tls_ask_ccert = yes
     smtpd_tls_CAfile = /etc/postfix/{file}
-    smtpd_tls_received_header = yes
+    smtpd_tls_loglevel = 1
 
 smtpd_tls_CAfile may hold several CAs: append when you have one already. The log then says `Trusted TLS connection
 established from {host}`.
 
-Mail to us: in main.cf `smtp_tls_policy_maps = hash:/etc/postfix/tls_policy` (`lmdb:` where hash is gone), and in
-/etc/postfix/tls_policy a line for each of our mail domains, which trusts this CA and no other:
+Mail to us, in main.cf (`lmdb:` where there is no hash):
+
+    smtp_tls_policy_maps = hash:/etc/postfix/tls_policy
+    smtp_tls_loglevel = 1
+
+and in /etc/postfix/tls_policy a line for each of our mail domains, which trusts this CA and no other:
 
     {domain}    secure match={":".join(hosts)} tafile=/etc/postfix/{file}
 
