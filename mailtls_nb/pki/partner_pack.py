@@ -88,8 +88,8 @@ append and restart sendmail:
     cat {file} >> /etc/mail/certs/ca-bundle.pem
 
 The log then says `verify=OK` for our servers (`STARTTLS=server, relay={host} ...`). To refuse mail from them without
-our certificate, add to /etc/mail/access and rebuild the map (FEATURE access_db is needed). The name is the reverse name of
-the address: add a line with each of our addresses in its place too, or mail comes through when reverse DNS fails.
+our certificate, add to /etc/mail/access and rebuild the map (FEATURE access_db is needed). The name is the reverse name
+of the address: add a line with each of our addresses in its place too, or mail comes through when reverse DNS fails.
 
 {_indented(access)}
 {_older_openssl(ca)}
