@@ -94,8 +94,8 @@ def cleaned(notebook: dict[str, Any], sanitizers: Sanitizers) -> dict[str, Any]:
     """The executed notebook as it is committed: outputs sanitized, nothing in it that tells one run from another."""
     cells = []
     for cell in notebook["cells"]:
-        kept = {key: value for key, value in cell["metadata"].items() if key in {"tags", "jupyter"}}
-        clean = {**cell, "metadata": kept}
+        tags = cell["metadata"].get("tags")
+        clean = {**cell, "metadata": {"tags": tags} if tags else {}}
         if cell["cell_type"] == "code":
             clean["outputs"] = [_sanitized(output, sanitizers) for output in cell["outputs"]]
         cells.append(clean)

@@ -130,7 +130,7 @@ def test_outputs_are_committed_as_refresh_writes_them(path: Path) -> None:
         ("valid to 2027-11-22 21:20:20 UTC, 2027-11-22", "valid to [time], [date]"),
         ("2026-11-22T20:30:25Z 2026-11-22T20:30:25.123+00:00", "[time] [time]"),
         ("/tmp/a/20261122T203025Z-02-x/request.csr", "[audit]/[time]-02-x/request.csr"),
-        ("/home/ops/check-out/.testbed/tests/ca", "[testbed]/ca"),
+        ("/home/ops/check-out/.testbed/tests-2/ca", "[testbed]/ca"),
         ("[192.168.96.13] 172.17.0.2 10.1.2.3", "[[address]] [address] [address]"),
         ("4AMLK7x2000123: to=", "[queue-id]: to="),
         ("took 1.25 s", "took [duration]"),
