@@ -90,7 +90,7 @@ shift
 # Every file is made under this name beside its place, then renamed.
 new_name() { printf '%s.mailtls-nb-new' "$1"; }
 state_of() { stat -c '%a %u %g %Y' -- "$1"; }
-state_of_directory() { stat -c '%a %u %g' -- "$1"; }
+mode_and_owner() { stat -c '%a %u %g' -- "$1"; }
 refuse() { echo "mailtls-nb: refused: $*" >&2; exit 76; }
 path_of() { path=`cat "$1/path"; printf x`; path=${path%x}; }
 
@@ -101,7 +101,7 @@ register() {
     printf '%s' "$2" >"$t/new/path"
     if [ -h "$2" ]; then refuse "$2 is a symbolic link"
     elif [ -f "$2" ]; then cp -p -- "$2" "$t/new/content"; echo file >"$t/new/kind"
-    elif [ -d "$2" ]; then state_of_directory "$2" >"$t/new/content"; echo directory >"$t/new/kind"
+    elif [ -d "$2" ]; then mode_and_owner "$2" >"$t/new/content"; echo directory >"$t/new/kind"
     elif [ -e "$2" ]; then refuse "$2 is neither a file nor a directory"
     else echo absent >"$t/new/kind"
     fi
@@ -144,10 +144,10 @@ for d in `ls -r "$t"`; do
             || printf 'bad %s\n' "$path" ;;
     directory)
         set -- `cat "$t/$d/content"`
-        if [ "`state_of_directory "$path"`" != "$*" ]; then
+        if [ "`mode_and_owner "$path"`" != "$*" ]; then
             { chown -- "$2:$3" "$path" && chmod u-s,g-s -- "$path" && chmod -- "$1" "$path"; } || :
         fi
-        [ "`state_of_directory "$path"`" = "$*" ] || printf 'bad %s\n' "$path" ;;
+        [ "`mode_and_owner "$path"`" = "$*" ] || printf 'bad %s\n' "$path" ;;
     esac
     printf 'back %s\n' "$path"
 done
@@ -297,7 +297,7 @@ class Journal:
         _abandoned.add(self._line)
         # The host may be out of reach by now; this process then passes over its own lock, another over a dead one's.
         with suppress(MailTLSError, OSError):
-            self.run("giving the lock back", 'rm -f "$state/lock"\n')
+            self.run("giving the lock back", 'rmdir "$t" 2>/dev/null || :\nrm -f "$state/lock"\n')
 
 
 def _check(completed: Completed, doing: str) -> None:

@@ -21,6 +21,11 @@ rm -f -- "$new"
 cat >"$new"
 [ "`wc -c <"$new" | tr -d ' '`" = "$4" ] || { rm -f -- "$new"; echo "only a part arrived" >&2; exit 1; }
 set_owner_and_mode "$new" "$2" "$3"
+# The same again is left alone: a newer time would make an operator's make build what it has built.
+if [ -f "$1" ] && cmp -s -- "$new" "$1" && [ "`mode_and_owner "$new"`" = "`mode_and_owner "$1"`" ]; then
+    rm -f -- "$new"
+    exit 0
+fi
 sync "$new" 2>/dev/null || :
 mv -f -- "$new" "$1"
 """
@@ -53,6 +58,13 @@ if [ "`as_built "$cf"`" = "`as_built "$scratch"`" ]; then echo "$status same"; e
 grep '^O[ \t]' "$scratch" || :
 echo
 cat "$t/m4.errors"
+"""
+
+
+# $1: scratch cf, $2: live cf, $3: the .mc. A changed .mc that builds the same cf must not be the younger of the two.
+_KEEP = r"""
+rm -f -- "$1"
+if [ "$3" -nt "$2" ]; then touch -- "$2"; fi
 """
 
 
@@ -148,7 +160,7 @@ class Transaction:
             self._listener = smtp_listener(new_options)
             self._step("putting sendmail.cf in place", 'mv -f -- "$1" "$2"\n', scratch, cf, changes=[cf])
         else:
-            self._step("removing the scratch sendmail.cf", 'rm -f -- "$1"\n', scratch)
+            self._step("keeping the sendmail.cf in use", _KEEP, scratch, cf, self.layout.mc, changes=[cf])
         return sameness == "new"
 
     def reload(self) -> None:

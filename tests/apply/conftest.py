@@ -1,0 +1,102 @@
+"""A relay to change, a certificate to put into service, and instruments that the code under test did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from mailtls_nb.apply.transaction import Transaction
+from mailtls_nb.hosts.base import Host
+from mailtls_nb.observe.layout import observe_layout
+from mailtls_nb.sendmail.layout import Layout
+from mailtls_nb.sendmail.mc import cf_options, tls_settings, with_managed_block
+from mailtls_nb.testbed import Testbed
+
+CERT_DIR = "/etc/mail/certs"
+BUNDLE = f"{CERT_DIR}/relay.example.test.pem"
+SETTINGS = tls_settings(roles="both", certificate=BUNDLE, ca_certificate=BUNDLE, ca_path=CERT_DIR)
+
+_MAKE_BUNDLE = """
+umask 077
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 -subj /CN=relay.example.test \
+    -set_serial "$2" -keyout "$1.key" -out "$1.cert" 2>/dev/null
+cat "$1.cert" "$1.key" >"$1"
+rm -f "$1.key" "$1.cert"
+"""
+
+_SERIAL = """
+openssl s_client -connect 127.0.0.1:25 -starttls smtp </dev/null 2>/dev/null | openssl x509 -noout -serial 2>/dev/null
+"""
+
+# Name, mode, owner and (files only) time and content of all that a change may touch.
+_SNAPSHOT = r"""
+cd /
+find etc/mail -exec stat -c '%n %F %a %U:%G' {} + | sort
+find etc/mail -type f -exec stat -c '%n %Y' {} + | sort
+find etc/mail -type f -exec sha256sum {} + | sort
+ls -A var/lib/mailtls-nb 2>/dev/null | grep -v '^guard$'
+"""
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The host under change, with its layout and what tells how it stands."""
+
+    host: Host
+    layout: Layout
+    cert_dir: str = CERT_DIR
+    bundle: str = BUNDLE
+
+    def sh(self, script: str, *arguments: str) -> str:
+        """A command of the test's own on the host."""
+        return self.host.run(["sh", "-c", script, "sh", *arguments], timeout_s=60).text
+
+    def snapshot(self) -> list[str]:
+        """Everything under /etc/mail, and what a run left of its own."""
+        return self.sh(_SNAPSHOT).splitlines()
+
+    def serial(self) -> str:
+        """The serial number on port 25 by openssl; empty when no TLS is spoken there."""
+        return self.sh(_SERIAL).strip()
+
+    def greeting(self) -> str:
+        """What the mail server says first."""
+        return self.sh("bash -c 'exec 3<>/dev/tcp/127.0.0.1/25 && head -n 1 <&3'")
+
+    def pid(self) -> str:
+        """The daemon's pid by its pid file."""
+        return self.sh("head -n 1 /var/run/sendmail/mta/sendmail.pid").strip()
+
+    def install(self, host: Host, serial: int, then: Callable[[], None] = lambda: None) -> None:
+        """What the issue runbook does on a host, with a certificate signed by itself."""
+        mc = host.read(self.layout.mc)
+        assert mc is not None
+        with Transaction(host, self.layout) as change:
+            change.make_directory(CERT_DIR, mode=0o700, owner="root:root")
+            change.run(["sh", "-c", _MAKE_BUNDLE, "sh", BUNDLE, str(serial)], changes=[BUNDLE]).check("making a bundle")
+            change.write(self.layout.mc, with_managed_block(mc, SETTINGS), mode=0o644, owner="root:smmsp")
+            change.build(cf_options(SETTINGS))
+            change.reload()
+            then()
+
+    def uninstall(self) -> None:
+        """Back to a mail server without TLS."""
+        mc = self.host.read(self.layout.mc)
+        assert mc is not None
+        with Transaction(self.host, self.layout) as change:
+            change.write(self.layout.mc, with_managed_block(mc, {}), mode=0o644, owner="root:smmsp")
+            change.build({})
+            change.reload()
+        self.sh(f"rm -rf {CERT_DIR}")
+
+
+@pytest.fixture(scope="module")
+def relay(pristine: Testbed) -> Relay:
+    """The testbed's relay, without the second that greet_pause takes from each trial of a configuration."""
+    host = pristine.host("relay")
+    host.run(["sed", "-i", "s/`greet_pause', `1000'/`greet_pause', `0'/", "/etc/mail/sendmail.mc"], timeout_s=10)
+    host.run(["make", "-s", "-C", "/etc/mail"], timeout_s=60)
+    host.run(["sh", "-c", "kill -HUP `head -n 1 /var/run/sendmail/mta/sendmail.pid`; sleep 0.5"], timeout_s=10)
+    return Relay(host, observe_layout(host))
