@@ -44,6 +44,7 @@ def decide(approve: str, plan: Plan, *, is_testbed: bool, audit_dir: Path) -> Ap
             return Approval(
                 False,
                 approve,
+                "not approved",
                 "Not approved: approve=testbed is for the testbed only. Give this plan's digest, or auto.",
             )
         case "auto":

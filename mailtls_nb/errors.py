@@ -6,7 +6,7 @@ person who reads it stands before a mail server at night.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class MailTLSError(Exception):
@@ -102,4 +102,8 @@ class ChangeFailed(MailTLSError):
 
 
 class VerdictFailed(MailTLSError):
-    """What was observed is not what was expected."""
+    """What was observed is not what was expected; ``claims`` are all that were judged."""
+
+    def __init__(self, what: str, claims: tuple[Any, ...] = (), *, left: str = "", do: str = "") -> None:
+        self.claims = claims
+        super().__init__(what, left=left, do=do)

@@ -18,7 +18,7 @@ from mailtls_nb import __version__, record
 from mailtls_nb.approval import Approval, decide
 from mailtls_nb.audit.folder import CommandLog, run_folder
 from mailtls_nb.display import Report, Section, claims_report, plan_report
-from mailtls_nb.errors import BadParameter, MailTLSError, NotReady, StaleApproval
+from mailtls_nb.errors import BadParameter, MailTLSError, NotReady, StaleApproval, VerdictFailed
 from mailtls_nb.hosts import open_host
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
@@ -30,7 +30,7 @@ from mailtls_nb.plan import Plan
 from mailtls_nb.procedures import PROCEDURES
 from mailtls_nb.procedures.procedure import Applied, Context, Procedure
 from mailtls_nb.testbed import Testbed
-from mailtls_nb.verdict import judge
+from mailtls_nb.verdict import Claim, judge
 
 # After this long, what was observed may have changed: apply looks again before it touches anything.
 _FRESH_FOR = timedelta(seconds=60)
@@ -148,7 +148,8 @@ class Run:
             else:
                 self._applied = Applied("planned", "nothing was touched; the plan waits for approval", ())
             if self._applied.claims:
-                judge(self._applied.claims)
+                changed = self._applied.outcome == "changed"
+                judge(self._applied.claims, left="what was made stays" if changed else "nothing was touched")
             self._finish(self._applied.outcome)
         if self._failure is not None:
             return Report("Failed: the verdict below says what, and what was put back.", [])
@@ -156,11 +157,13 @@ class Run:
 
     def evidence(self) -> Report:
         """What was observed after, claim by claim, positives and negatives."""
+        claims = self._claims()
+        facts = self._applied.facts if self._applied else ()
+        if claims:
+            return claims_report("What was seen", claims, facts)
         if self._applied is None:
             return Report("There is no evidence: the run did not come to its end.", [])
-        if not self._applied.claims:
-            return Report("Nothing was applied, so there is nothing to prove.", [Section(facts=self._applied.facts)])
-        return claims_report("What was seen", self._applied.claims, self._applied.facts)
+        return Report("Nothing was applied, so there is nothing to prove.", [Section(facts=facts)])
 
     def verdict(self) -> Report:
         """The outcome in stable words; raises what apply found."""
@@ -186,16 +189,24 @@ class Run:
                 raise
 
     def _finish(self, outcome: record.Outcome, error: BaseException | None = None) -> None:
-        claims = self._applied.claims if self._applied else ()
         finished = record.finish(
             self._record,
             ended=_now(),
             outcome=outcome,
             error=record.RunError.of(error) if error else None,
-            claims=[claim.as_data() for claim in claims],
+            claims=[claim.as_data() for claim in self._claims()],
             artifacts=dict(self._applied.artifacts) if self._applied else {},
         )
         finished.write(self._folder)
+
+    def _claims(self) -> tuple[Claim, ...]:
+        """What was judged, also where the verdict failed and the change was undone for it."""
+        if self._applied is not None:
+            return self._applied.claims
+        error = self._failure
+        while error is not None and not isinstance(error, VerdictFailed):
+            error = error.__cause__
+        return error.claims if error else ()
 
     def _latest(self, plan: Plan, approval: Approval) -> Plan:
         """The plan that holds now: made anew after healing, refused when what is there changed behind the approval."""

@@ -45,13 +45,16 @@ class Claim:
         }
 
 
-def judge(claims: tuple[Claim, ...]) -> None:
-    """Raise VerdictFailed, naming every claim that does not hold."""
+def judge(claims: tuple[Claim, ...], *, left: str = "", do: str = "") -> None:
+    """Raise VerdictFailed, naming every claim that does not hold; ``left`` says how things stand then."""
     if not claims:
         raise VerdictFailed("nothing was observed, so nothing is proved")
     wrong = [claim for claim in claims if not claim.holds]
     if wrong:
         raise VerdictFailed(
             "not what was expected:"
-            + "".join(f"\n  - {c.claim}: expected {c.expected}, observed {c.observed} ({c.instrument})" for c in wrong)
+            + "".join(f"\n  - {c.claim}: expected {c.expected}, observed {c.observed} ({c.instrument})" for c in wrong),
+            claims,
+            left=left,
+            do=do,
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mailtls_nb.approval import check_word
 from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.names import DistinguishedName, name_constraints
@@ -16,7 +15,7 @@ from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.partner_pack import partner_pack
 from mailtls_nb.pki.profiles import KeyType, key_type
 from mailtls_nb.plan import Plan, Step
-from mailtls_nb.procedures.procedure import Applied, Context, Observed, Procedure, Values
+from mailtls_nb.procedures.procedure import Applied, Context, Observed, Procedure, Values, check_common
 from mailtls_nb.procedures.signing_ca import SigningCA
 from mailtls_nb.secret import Secret
 from mailtls_nb.verdict import Claim
@@ -66,7 +65,7 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
 
     def wish(self, values: Values) -> CreateWish:
         texts = {name: str(value) for name, value in values.items()}
-        check_word(texts["approve"])
+        check_common(values)
         return CreateWish(
             name=DistinguishedName(texts["common_name"], texts["organization"], texts["country"]),
             valid_days=whole_number("valid_days", int(values["valid_days"]), 1, _LONGEST_DAYS, "days"),

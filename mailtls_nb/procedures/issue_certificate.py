@@ -14,13 +14,15 @@ from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.issue.look import certificate_pem, look
 from mailtls_nb.procedures.issue.observation import HostBefore, dns_names
 from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
-from mailtls_nb.procedures.issue.proof import port_claims
+from mailtls_nb.procedures.issue.proof import client_claim, port_claims
 from mailtls_nb.procedures.issue.put_into_service import make_request, put_into_service
 from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_key
 from mailtls_nb.procedures.issue.signed_claims import signed_claims
 from mailtls_nb.procedures.issue.wish import IssueWish, read_wish
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
 from mailtls_nb.verdict import Claim
+
+_SOON_DAYS = 30
 
 IssueBefore = HostBefore | SignBefore
 
@@ -52,7 +54,7 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
             f"{wish.host} runs sendmail {layout.version_text}.",
             _host_facts(before),
             {str(wish.host): host},
-            (*layout.remarks, *before.signer.remarks),
+            (*layout.remarks, *before.signer.remarks, *_expiry_remarks(before)),
         )
 
     def plan(self, wish: IssueWish, before: IssueBefore) -> Plan:
@@ -90,6 +92,8 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
         claims: tuple[Claim, ...] = ()
         if wish.roles != "client":
             claims = port_claims(context, wish, before, before.presented, certificate.serial_number)
+        if wish.roles != "server":
+            claims += (client_claim(context, wish),)
         summary = f"{wish.hostname} uses the certificate on {wish.host} already"
         return Applied("unchanged", summary, claims, _certificate_facts(certificate), _artifacts(context.folder))
 
@@ -112,6 +116,13 @@ def _given_out(
 def _artifacts(folder: Path) -> dict[str, str]:
     sentences = {"presented.pem": "the chain as port 25 showed it", "trusted.pem": "the CA it was verified by"}
     return {name: sentence for name, sentence in sentences.items() if (folder / name).exists()}
+
+
+def _expiry_remarks(before: HostBefore) -> tuple[str, ...]:
+    if before.files.certificate is None:
+        return ()
+    days = (before.files.certificate.not_valid_after_utc - before.at).days
+    return (f"The certificate on the host ends in {days} days.",) if days < _SOON_DAYS else ()
 
 
 def _host_facts(before: HostBefore) -> Facts:

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
+from mailtls_nb.approval import check_word
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
+from mailtls_nb.parameters import absolute_path
 from mailtls_nb.plan import Plan
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.verdict import Claim
@@ -64,6 +66,13 @@ class Observed:
     facts: Facts
     hosts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
+
+
+def check_common(values: Values) -> None:
+    """The parameters that every runbook has; raises BadParameter."""
+    check_word(str(values["approve"]))
+    if values["audit_dir"]:
+        absolute_path("audit_dir", str(values["audit_dir"]))
 
 
 class Procedure(ABC, Generic[W, B]):

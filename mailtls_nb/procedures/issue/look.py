@@ -12,13 +12,17 @@ from mailtls_nb.errors import BadParameter, CertificateRefused, NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.certificate_files import CertificateFiles, file_status, observe_certificate_files
 from mailtls_nb.observe.layout import observe_layout
-from mailtls_nb.observe.port25 import presented_on_port25
+from mailtls_nb.observe.maillog import mark_log
+from mailtls_nb.observe.port25 import Presented, presented_on_port25
 from mailtls_nb.pki.chain import CertificateChain, check_external
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import check_names, check_valid_days
 from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.sendmail.layout import Layout
+
+_LOG_WAIT_S = 5.0
 
 
 def probe_host(context: Context, wish: IssueWish) -> Host:
@@ -54,6 +58,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
     if mc_status is None:
         raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
     chain = _sent_back(context, wish, files) if wish.way == "external" else None
+    presented, logged = _probe(context, wish, host, layout)
     return HostBefore(
         at=context.now(),
         layout=layout,
@@ -61,10 +66,23 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
         mc=mc,
         mc_status=mc_status,
         cf=cf,
-        presented=presented_on_port25(probe_host(context, wish), wish.hostname),
+        presented=presented,
+        logged=logged,
         signer=_signer(directory, chain, files),
         wanted=chain.certificate if chain else None,
     )
+
+
+def _probe(context: Context, wish: IssueWish, host: Host, layout: Layout) -> tuple[Presented, bool]:
+    """What port 25 shows, and whether the host's log tells of that connection: both are what the proof will rest on."""
+    probe = probe_host(context, wish)
+    if layout.interrupted or wish.way == "request":
+        return presented_on_port25(probe, wish.hostname), True
+    mark = mark_log(host, layout.log)
+    presented = presented_on_port25(probe, wish.hostname)
+    if not presented.connected:
+        return presented, False
+    return presented, mark.wait_for(lambda lines: "logged" if lines else "", wait_s=_LOG_WAIT_S) == "logged"
 
 
 def _read(host: Host, path: str) -> bytes:

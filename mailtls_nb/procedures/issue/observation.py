@@ -31,7 +31,11 @@ class SignerBefore:
 
 @dataclass(frozen=True)
 class HostBefore:
-    """One host before the change; ``wanted`` is the certificate that a CA elsewhere sent back."""
+    """One host before the change.
+
+    ``logged`` says whether the host's mail log told of the connection that ``presented`` was seen on; ``wanted`` is
+    the certificate that a CA elsewhere sent back.
+    """
 
     at: datetime
     layout: Layout
@@ -40,6 +44,7 @@ class HostBefore:
     mc_status: FileStatus
     cf: bytes
     presented: Presented
+    logged: bool
     signer: SignerBefore
     wanted: x509.Certificate | None = None
 

@@ -27,6 +27,7 @@ def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
     steps = [*_directory(wish, before), *_certificate(wish, before), *_ca_certificate(wish, before)]
     steps += _configuration(wish, before)
     if steps or _serves_another(wish, before):
+        _refuse_without_instruments(wish, before)
         steps.append(_reload(wish, before))
     return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
 
@@ -199,6 +200,25 @@ def _reload(wish: IssueWish, before: HostBefore) -> Step:
     service = before.layout.service
     sentence = "Reload the daemon, look at port 25 from outside, and judge; if it fails, put everything back."
     return Step("reload", str(wish.host), service.name, sentence, settings={"how": service.reload})
+
+
+def _refuse_without_instruments(wish: IssueWish, before: HostBefore) -> None:
+    """Raise NotReady where the proof could not be had: better now than after the change, which would be undone."""
+    probe = wish.probe_from or "here"
+    if wish.roles != "client" and not before.presented.connected:
+        raise NotReady(
+            f"port 25 of {wish.hostname} is not reached from {probe} ({before.presented.problem})",
+            left="nothing was touched",
+            do=f"see that {wish.hostname} is the name of {wish.host} there and that no firewall is between, or name "
+            "another host in probe_from",
+        )
+    if before.presented.connected and not before.logged:
+        raise NotReady(
+            f"the mail log of {wish.host} ({before.layout.log.path or 'the journal'}) does not tell of a connection "
+            f"from {probe} to {wish.hostname}, so nothing could be proved",
+            left="nothing was touched",
+            do=f"see that syslog runs on {wish.host}, and that {wish.hostname} leads to it and not to another server",
+        )
 
 
 def _serves_another(wish: IssueWish, before: HostBefore) -> bool:

@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from mailtls_nb.approval import check_word
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.names import hostname, hostnames
 from mailtls_nb.parameters import absolute_path, whole_number
 from mailtls_nb.pki.profiles import KeyType, Roles, key_type, valid_roles
-from mailtls_nb.procedures.procedure import Values
+from mailtls_nb.procedures.procedure import Values, check_common
 from mailtls_nb.procedures.signing_ca import SigningCA
 
 Way = Literal["install", "sign", "request", "external"]
@@ -93,7 +92,7 @@ class IssueWish:
 def read_wish(values: Values) -> IssueWish:
     """Validate the parameters of 02; raises BadParameter, naming the parameter."""
     texts = {name: str(value) for name, value in values.items()}
-    check_word(texts["approve"])
+    check_common(values)
     csr, external = texts["csr"], texts["external_certificate"]
     if csr and external:
         raise BadParameter("csr", "cannot be used together with external_certificate", do="give one of the two")
@@ -106,6 +105,10 @@ def read_wish(values: Values) -> IssueWish:
             do="give a shorter name of the host here, and the long one in dns_names",
         )
     others = tuple(name for name in hostnames("dns_names", texts["dns_names"]) if name != first)
+    host = HostAddress.parse("host", texts["host"])
+    probe = None if texts["probe_from"] == "here" else HostAddress.parse("probe_from", texts["probe_from"])
+    if probe == host and way != "sign":
+        raise BadParameter("probe_from", f"{probe} is the host itself", do="name a second host, or here")
     return IssueWish(
         way=way,
         names=(first, *others),
@@ -115,8 +118,8 @@ def read_wish(values: Values) -> IssueWish:
         cert_dir=_cert_dir(texts["cert_dir"]),
         csr=str(absolute_path("csr", csr)) if csr else "",
         external_certificate=str(absolute_path("external_certificate", external)) if way == "external" else "",
-        host=HostAddress.parse("host", texts["host"]),
-        probe_from=None if texts["probe_from"] == "here" else HostAddress.parse("probe_from", texts["probe_from"]),
+        host=host,
+        probe_from=probe,
         ca=SigningCA.parse(texts["ca_dir"], texts["ca_passphrase"]) if way in ("install", "sign") else None,
     )
 
