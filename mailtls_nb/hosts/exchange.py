@@ -163,9 +163,11 @@ def _pump(
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
                 return
+            # Asked before the streams are: what a client wrote before it ended is there to be read.
+            client_is_gone = process.poll() is not None
             events = selector.select(min(remaining_s, _LEAVE_TAKING_S))
-            # A process that the client left behind (an ssh master) may hold the streams open for ever.
-            if not any(key.data for key, _ in events) and process.poll() is not None:
+            if client_is_gone and not any(key.data for key, _ in events):
+                # A process that the client left behind (an ssh master) may hold the streams open for ever.
                 return
             for key, _ in events:
                 stream: FramedStream | None = key.data
