@@ -26,7 +26,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_interrupts_the_cell_which_puts_things_back(
     write_notebook: WriteNotebook, tmp_path: Path, audit_dir: Path, number: signal.Signals
 ) -> None:
