@@ -40,7 +40,8 @@ testbed-down: set-up ## remove the testbed's containers, network and CA
 	@$(BIN)/mailtls-nb testbed down
 
 clean: ## remove the testbed, .venv and caches; audit/ is kept
-	@if [ -x $(BIN)/mailtls-nb ] && [ -d .testbed ]; then \
-	  $(BIN)/mailtls-nb testbed down && MAILTLS_TESTBED=.testbed/tests $(BIN)/mailtls-nb testbed down; fi
+	@for state in .testbed .testbed/tests*; do \
+	  if [ -d $$state ] && [ -x $(BIN)/mailtls-nb ]; then MAILTLS_TESTBED=$$state $(BIN)/mailtls-nb testbed down || exit; fi; \
+	done
 	@rm -rf .venv .testbed dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mailtls_nb.errors import SetUpError
 from mailtls_nb.testbed import Testbed
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -33,6 +34,19 @@ def _own_state_dir() -> Path:
 
 # For this process and all that it starts (notebooks, papermill).
 os.environ["MAILTLS_TESTBED"] = str(_own_state_dir())
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Bring the testbed up where a chosen test needs it: in sight, since it can take minutes the first time."""
+    if session.config.option.collectonly or not any(item.get_closest_marker("testbed") for item in session.items):
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        try:
+            Testbed.of_checkout().up()
+        except SetUpError as error:
+            pytest.exit(str(error), returncode=error.exit_status)
 
 
 @pytest.fixture(scope="session")

@@ -86,8 +86,8 @@ def find_engine(*, install: bool) -> Engine:
         return PODMAN
     if not install:
         raise SetUpError(_no_engine(docker_problem))
-    if os.geteuid() == 0 and (_dockerd() or debian.can_install()):
-        if not _dockerd() or not shutil.which("docker"):
+    if os.geteuid() == 0 and (_docker_is_installed() or debian.can_install()):
+        if not _docker_is_installed():
             debian.install(_docker_packages(), "there is no container engine on this machine")
         _start_daemon()
         return DOCKER
@@ -108,12 +108,17 @@ def _no_engine(docker_problem: str) -> str:
             "Docker runs, but this user may not use it: add the user to the group docker (sudo usermod -aG docker "
             "$USER, then log in anew), or run this as root"
         )
-    if shutil.which("docker") is not None and _dockerd():
+    if _docker_is_installed():
         return (
             "Docker is installed but its daemon does not answer: start it (sudo systemctl start docker), or run this "
             "as root"
         )
     return f"no container engine: {_HOW_TO_GET_ONE}"
+
+
+def _docker_is_installed() -> bool:
+    # A client alone is common: its daemon may be meant to run elsewhere.
+    return shutil.which("docker") is not None and _dockerd() is not None
 
 
 def _dockerd() -> str | None:
