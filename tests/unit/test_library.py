@@ -16,7 +16,9 @@ def test_a_runbook_is_found_by_its_id_and_its_number(name: str) -> None:
     assert find(name).id == "01-create-ca"
 
 
-@pytest.mark.parametrize("name", ["", "0", "99", "create-ca", "../runbooks/01-create-ca", "01-create-ca.ipynb", "\u0661"])
+@pytest.mark.parametrize(
+    "name", ["", "0", "99", "create-ca", "../runbooks/01-create-ca", "01-create-ca.ipynb", "\u0661"]
+)
 def test_anything_else_is_refused_with_the_list(name: str) -> None:
     with pytest.raises(BadParameter, match="choose one of: 01-create-ca, "):
         find(name)
