@@ -196,6 +196,8 @@ class Run:
             error=record.RunError.of(error) if error else None,
             claims=[claim.as_data() for claim in self._claims()],
             artifacts=dict(self._applied.artifacts) if self._applied else {},
+            # The notebook is still being written; `mailtls-nb run` adds it and its page.
+            subject=record.subjects(self._folder, leave_out=("notebook.ipynb", "notebook.html")),
         )
         finished.write(self._folder)
 
