@@ -30,6 +30,13 @@ _SERIAL = """
 openssl s_client -connect 127.0.0.1:25 -starttls smtp </dev/null 2>/dev/null | openssl x509 -noout -serial 2>/dev/null
 """
 
+_GREETING = """
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    bash -c 'exec 3<>/dev/tcp/127.0.0.1/25 && head -n 1 <&3' 2>/dev/null && break
+    sleep 0.2
+done
+"""
+
 # Name, mode, owner and (files only) time and content of all that a change may touch.
 _SNAPSHOT = r"""
 cd /
@@ -62,8 +69,12 @@ class Relay:
         return self.sh(_SERIAL).strip()
 
     def greeting(self) -> str:
-        """What the mail server says first."""
-        return self.sh("bash -c 'exec 3<>/dev/tcp/127.0.0.1/25 && head -n 1 <&3'")
+        """What the mail server says first, waited for as long as a reload takes it off the port."""
+        return self.sh(_GREETING)
+
+    def state(self) -> list[str]:
+        """Greeting, serial and snapshot by one command."""
+        return self.sh(f"({_GREETING}) | cut -c1-4; {_SERIAL}; {_SNAPSHOT}").splitlines()
 
     def pid(self) -> str:
         """The daemon's pid by its pid file."""
