@@ -26,6 +26,10 @@ _SCRIPT = (
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _SESSION = re.compile(rb"^New, (?P<protocol>[^,\s]+), Cipher is (?P<cipher>\S+)", re.MULTILINE)
 _HELLO = re.compile(rb"^250.\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you", re.MULTILINE)
+# /dev/tcp is bash's own. A server may hold its greeting back for some seconds (FEATURE(greet_pause)).
+_GREETING = (
+    'exec 3<>"/dev/tcp/$0/$1" && IFS= read -r -t 40 line <&3 && printf "QUIT\\r\\n" >&3 && printf "%s\\n" "$line"'
+)
 _PAUSES_S = (3, 30)
 _TIMEOUT_S = 120
 _NOT_OFFERED = b"Didn't find STARTTLS in server response"
@@ -68,6 +72,11 @@ def presented_on_port25(
         if seen.seen_as or not seen.chain:
             break
     return seen
+
+
+def greeting_on_port25(probe: Host, server: str, *, port: int = 25) -> str:
+    """The first line that the server says, which s_client keeps to itself; empty where none came or bash is missing."""
+    return probe.run(("bash", "-c", _GREETING, server, str(port)), timeout_s=_TIMEOUT_S).text.strip()
 
 
 def _look(probe: Host, server: str, port: int, client_certificate: str, pause_s: int) -> Presented:

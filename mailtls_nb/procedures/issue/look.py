@@ -13,13 +13,14 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.certificate_files import CertificateFiles, file_status, observe_certificate_files
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import mark_log
-from mailtls_nb.observe.port25 import Presented, presented_on_port25
+from mailtls_nb.observe.port25 import Presented, greeting_on_port25, presented_on_port25
 from mailtls_nb.pki.chain import CertificateChain, check_external
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import check_names, check_valid_days
 from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 
 _LOG_WAIT_S = 5.0
@@ -58,7 +59,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
     if mc_status is None:
         raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
     chain = _sent_back(context, wish, files) if wish.way == "external" else None
-    presented, logged = _probe(context, wish, host, layout)
+    presented, logged = _probe(context, wish, host, layout, cf)
     return HostBefore(
         at=context.now(),
         layout=layout,
@@ -73,7 +74,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
     )
 
 
-def _probe(context: Context, wish: IssueWish, host: Host, layout: Layout) -> tuple[Presented, bool]:
+def _probe(context: Context, wish: IssueWish, host: Host, layout: Layout, cf: bytes) -> tuple[Presented, bool]:
     """What port 25 shows, and whether the host's log tells of that connection: both are what the proof will rest on."""
     probe = probe_host(context, wish)
     if layout.interrupted or wish.way == "request":
@@ -82,7 +83,20 @@ def _probe(context: Context, wish: IssueWish, host: Host, layout: Layout) -> tup
     presented = presented_on_port25(probe, wish.hostname)
     if not presented.connected:
         return presented, False
+    if not presented.starttls_offered and "ServerCertFile" in options(cf):
+        _refuse_if_turned_away(wish, greeting_on_port25(probe, wish.hostname))
     return presented, mark.wait_for(lambda lines: "logged" if lines else "", wait_s=_LOG_WAIT_S) == "logged"
+
+
+def _refuse_if_turned_away(wish: IssueWish, greeting: str) -> None:
+    """Raise NotReady where the server speaks no TLS with the probe because it does not speak with it at all."""
+    if greeting.startswith(("4", "5")):
+        raise NotReady(
+            f"{wish.hostname} turns {wish.probe_from or 'this machine'} away: {greeting}",
+            left="nothing was touched",
+            do="wait until its connection limits allow it again, exempt the probe in its access map (ClientRate:ADDRESS "
+            "0, ClientConn:ADDRESS 0), or name another host in probe_from",
+        )
 
 
 def _read(host: Host, path: str) -> bytes:
