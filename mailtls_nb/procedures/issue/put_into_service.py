@@ -6,11 +6,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.apply.transaction import Transaction
-from mailtls_nb.errors import NotReady
+from mailtls_nb.errors import NotReady, StaleApproval
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.pki.profiles import Roles
 from mailtls_nb.pki.requests import read_request
-from mailtls_nb.plan import Plan, Step
+from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.issue.look import open_ca
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.proof import prove
@@ -41,6 +41,7 @@ def put_into_service(
     """
     certificate = before.wanted or before.files.certificate
     with Transaction(context.host(wish.host), before.layout) as change:
+        _refuse_edited(change.host, plan)
         for step in plan.steps:
             match step.action:
                 case "sign":
@@ -67,6 +68,17 @@ def make_request(context: Context, wish: IssueWish, before: HostBefore, plan: Pl
         request = _signing_request(change.host, wish)
         read_request(request, names=wish.names, where=f"made on {wish.host}")
     return request
+
+
+def _refuse_edited(host: Host, plan: Plan) -> None:
+    """Raise StaleApproval when somebody edited a file that the plan would replace as a whole."""
+    for step in plan.steps:
+        if step.action == "write" and sha256(host.read(step.target)) != step.before:
+            raise StaleApproval(
+                f"{host.name}: {step.target} has changed since the plan was made",
+                left="nothing was touched",
+                do="run again: the plan is made anew from what is there now",
+            )
 
 
 def _file_step(change: Transaction, wish: IssueWish, step: Step) -> None:
