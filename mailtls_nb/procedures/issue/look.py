@@ -94,8 +94,8 @@ def _refuse_if_turned_away(wish: IssueWish, greeting: str) -> None:
         raise NotReady(
             f"{wish.hostname} turns {wish.probe_from or 'this machine'} away: {greeting}",
             left="nothing was touched",
-            do="wait until its connection limits allow it again, exempt the probe in its access map (ClientRate:ADDRESS "
-            "0, ClientConn:ADDRESS 0), or name another host in probe_from",
+            do="wait until its connection limits allow it again, exempt the probe in its access map "
+            "(ClientRate:ADDRESS 0, ClientConn:ADDRESS 0), or name another host in probe_from",
         )
 
 
