@@ -123,7 +123,7 @@ class TestTimeOut:
     def test_leaves_no_watchdog_behind_a_command_that_ended(self, case: Case) -> None:
         limit_s = 500_000 + secrets.randbelow(100_000)
         for _ in range(3):
-            case.host.run(["true"], timeout_s=limit_s)
+            case.host.run(["sleep", "0.2"], timeout_s=limit_s)
         assert case.outside.processes(str(limit_s)) == []
 
     def test_holds_when_the_client_here_is_killed(self, case: Case) -> None:
@@ -331,14 +331,6 @@ class TestInterruptedWrite:
         assert (
             case.outside.sh('cd "$1" && ls -A && cat file && stat -c %a file', case.directory) == "file\nhalfhalf644\n"
         )
-
-    def test_a_default_acl_of_the_directory_opens_nothing(self, case: Case) -> None:
-        if "setfacl" not in case.outside.sh("command -v setfacl || :"):
-            pytest.skip("the host has no setfacl")
-        case.outside.sh('setfacl -d -m o::r "$1"', case.directory)
-        process, temporary = self.start(case, 4)
-        assert case.outside.sh('stat -c %a "$1"', temporary).strip() == "600"
-        process.communicate(timeout=20)
 
     def test_a_short_transfer_never_becomes_the_file(self, case: Case) -> None:
         process, _ = self.start(case, 8)
