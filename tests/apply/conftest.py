@@ -74,7 +74,9 @@ class Relay:
 
     def state(self) -> list[str]:
         """Greeting, serial and snapshot by one command."""
-        return self.sh(f"({_GREETING}) | cut -c1-4; {_SERIAL}; {_SNAPSHOT}").splitlines()
+        state = self.sh(f"({_GREETING}) | cut -c1-4\nserial=`{_SERIAL}`; echo $serial\n{_SNAPSHOT}").splitlines()
+        assert len(state) > 50, "the instrument itself is broken"
+        return state
 
     def pid(self) -> str:
         """The daemon's pid by its pid file."""
