@@ -113,3 +113,9 @@ def relay(pristine: Testbed) -> Relay:
     host.run(["make", "-s", "-C", "/etc/mail"], timeout_s=60)
     host.run(["sh", "-c", "kill -HUP `head -n 1 /var/run/sendmail/mta/sendmail.pid`; sleep 0.5"], timeout_s=10)
     return Relay(host, observe_layout(host))
+
+
+@pytest.fixture
+def relay_of() -> Callable[[Host], Relay]:
+    """The same for another host, as it is."""
+    return lambda host: Relay(host, observe_layout(host))
