@@ -184,16 +184,20 @@ class Run:
             yield
         except BaseException as error:
             self._failure = error
-            self._finish("failed", error)
+            told = record.RunError.of(error)
+            if not keep and isinstance(error, MailTLSError):
+                # Only apply touches anything: whatever fails before it ends with the status that says so.
+                told = replace(told, exit_status=2)
+            self._finish("failed", told)
             if not keep or not isinstance(error, MailTLSError):
                 raise
 
-    def _finish(self, outcome: record.Outcome, error: BaseException | None = None) -> None:
+    def _finish(self, outcome: record.Outcome, error: record.RunError | None = None) -> None:
         finished = record.finish(
             self._record,
             ended=_now(),
             outcome=outcome,
-            error=record.RunError.of(error) if error else None,
+            error=error,
             claims=[claim.as_data() for claim in self._claims()],
             artifacts=dict(self._applied.artifacts) if self._applied else {},
             # The notebook is still being written; `mailtls-nb run` adds it and its page.

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,23 @@ class Ran:
         return str(self.error)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Runbooks:
     """Binds runbooks with their notebooks' defaults, as their cells do."""
 
     audit_dir: Path
-    before_apply: Callable[[], None] = field(default=lambda: None)
 
     def bind(self, runbook: str, **given: str | int) -> Run:
         source = find(runbook)
         defaults = {parameter.name: parameter.default for parameter in source.declared}
         return bind(source.id, {**defaults, "audit_dir": str(self.audit_dir), **given})
 
-    def __call__(self, runbook: str, *, before_apply: Callable[[], None] | None = None, **given: str | int) -> Ran:
-        """Run it from its first cell to its last; ``before_apply`` happens between approval and change."""
+    def __call__(self, runbook: str, **given: str | int) -> Ran:
+        """Run it from its first cell to its last."""
+        return self.disturbed(lambda: None, runbook, **given)
+
+    def disturbed(self, meanwhile: Callable[[], None], runbook: str, **given: str | int) -> Ran:
+        """Run it while something else happens between approval and change."""
         folders = set(self.audit_dir.glob("*"))
         run = self.bind(runbook, **given)
         (folder,) = set(self.audit_dir.glob("*")) - folders
@@ -82,8 +85,8 @@ class Runbooks:
         error: MailTLSError | None = None
         try:
             for step in STEPS:
-                if step == "apply" and before_apply:
-                    before_apply()
+                if step == "apply":
+                    meanwhile()
                 shown[step] = repr(getattr(run, step)())
         except MailTLSError as raised:
             error = raised

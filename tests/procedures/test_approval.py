@@ -83,7 +83,7 @@ def test_what_changes_between_approval_and_change_is_not_overwritten(runbooks: R
     relay = machines.relay
     relay.sh("cp -p /etc/mail/sendmail.mc /tmp/mc")
     try:
-        ran = runbooks("02", before_apply=lambda: _edit(machines))
+        ran = runbooks.disturbed(lambda: _edit(machines), "02")
         assert relay.sh("grep -c 'edited meanwhile' /etc/mail/sendmail.mc").strip() == "1"
         assert "mailtls-nb" not in relay.sh("cat /etc/mail/sendmail.mc")
     finally:

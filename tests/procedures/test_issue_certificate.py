@@ -128,7 +128,8 @@ def test_swaks_delivers_over_verified_tls_and_not_with_another_ca(
     subprocess.run([*argv, "-keyout", tmp_path / "key", "-out", other_ca], check=True, capture_output=True)
     swaks = (
         "cat >/tmp/ca.pem; swaks --server relay.example.test --from a@stranger.example.test "
-        "--to root@relay.example.test --tls --tls-verify --tls-ca-path /tmp/ca.pem --tls-sni relay.example.test --quit-after RCPT 2>&1"
+        "--to root@relay.example.test --tls --tls-verify --tls-ca-path /tmp/ca.pem --tls-sni relay.example.test "
+        "--quit-after RCPT 2>&1"
     )
     right = machines.stranger.sh(swaks, stdin=ca.layout.certificate.read_text())
     assert "~> RCPT TO:<root@relay.example.test>\n<~  250" in right
@@ -217,8 +218,10 @@ def test_another_role_later_keeps_what_the_first_one_has(
     cf = machines.partner.sh("cat /etc/mail/sendmail.cf")
     assert dict(re.findall(r"^O (\w+)=(/etc/mail/certs.*)$", cf, re.MULTILINE)) == {
         **OPTIONS,
-        **{"ServerCertFile": of_server, "ServerKeyFile": of_server},
-        **{"ClientCertFile": of_client, "ClientKeyFile": of_client},
+        "ServerCertFile": of_server,
+        "ServerKeyFile": of_server,
+        "ClientCertFile": of_client,
+        "ClientKeyFile": of_client,
     }
     text = machines.partner.sh(
         f"for f in {of_server} {of_client}; do openssl x509 -in $f -noout -text -nameopt RFC2253; done"

@@ -43,7 +43,7 @@ def test_another_serial_on_the_port_undoes_the_change(
     """The proof looks at the port: from where it looks, the name suddenly leads to another server."""
     with put_back(machines.relay):
         try:
-            ran = runbooks("02", before_apply=lambda: mislead(pristine))
+            ran = runbooks.disturbed(lambda: mislead(pristine), "02")
         finally:
             pristine.set_dns("stranger", pristine.hosts_lines())
     assert (ran.outcome, ran.exit_status) == ("failed", 1)

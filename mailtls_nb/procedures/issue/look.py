@@ -122,7 +122,11 @@ def _sent_back(context: Context, wish: IssueWish, files: CertificateFiles) -> Ce
     try:
         data = Path(wish.external_certificate).read_bytes()
     except OSError as error:
-        raise BadParameter("external_certificate", f"{wish.external_certificate}: {error.strerror}") from error
+        raise BadParameter(
+            "external_certificate",
+            f"{wish.external_certificate}: {error.strerror}",
+            do="name a file that can be read here",
+        ) from error
 
     def checked(public_key: CertificatePublicKeyTypes) -> CertificateChain:
         return check_external(

@@ -32,7 +32,7 @@ def look_at_request(context: Context, wish: IssueWish) -> SignBefore:
     try:
         csr = Path(wish.csr).read_bytes()
     except OSError as error:
-        raise BadParameter("csr", f"{wish.csr}: {error.strerror}") from error
+        raise BadParameter("csr", f"{wish.csr}: {error.strerror}", do="name a file that can be read here") from error
     request = read_request(csr, names=wish.names, where=wish.csr)
     directory = open_ca(context, wish)
     return SignBefore(csr, request, directory, _signed(context, wish, directory, request.public_key))
