@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from mailtls_nb.apply.daemon import check_running, check_start, reload_daemon
 from mailtls_nb.apply.journal import STATE, Journal, Undone
-from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError, NotReady
+from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError
 from mailtls_nb.hosts.base import Completed, Host
 from mailtls_nb.sendmail.cf import Listener, differing_options, m4_errors, m4_remarks, smtp_listener
 from mailtls_nb.sendmail.layout import Layout
@@ -91,7 +90,9 @@ class Transaction:
             self._journal.acquire()
             if self._journal.interrupted:
                 self._heal()
-            self._check_built_from_mc()
+            # A layout observed before healing tells of the interrupted change.
+            if not self.healed:
+                self.layout.refuse_drift(self.host.name)
             self._listener = self._live_listener()
             check_running(self.host, self.layout, self._listener)
         except BaseException:
@@ -187,16 +188,6 @@ class Transaction:
         if not undone.reloaded:
             return undone, ""
         return undone, reload_daemon(self._journal, self.layout, self._live_listener(), revive=True)
-
-    def _check_built_from_mc(self) -> None:
-        # A layout observed before healing tells of the interrupted change.
-        if self.layout.drifted and not self.healed:
-            raise NotReady(
-                f"{self.host.name}: {self.layout.mc} does not build the {self.layout.cf} in use: one of them was "
-                "changed by hand, or sendmail was upgraded since",
-                left="nothing was touched",
-                do=f"bring both together (compare with `{shlex.join(self.layout.build.m4_argv)}`), then run this again",
-            )
 
     def _live_listener(self) -> Listener:
         completed = self.host.run(["grep", "^O[[:space:]]*DaemonPortOptions", self.layout.cf], timeout_s=30)

@@ -7,6 +7,7 @@ that does not fit a profile is refused, naming what is missing and what to insta
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -89,6 +90,16 @@ class Layout:
     def starttls(self) -> bool:
         """Always true of a layout that was made by ``read_layout``, which refuses any other."""
         return "STARTTLS" in self.compiled_with
+
+    def refuse_drift(self, host: str) -> None:
+        """Raise NotReady where the .mc does not build the cf in use: a build would change more than asked for."""
+        if self.drifted:
+            raise NotReady(
+                f"{host}: {self.mc} does not build the {self.cf} in use: one of them was changed by hand, or sendmail "
+                "was upgraded since",
+                left=_UNTOUCHED,
+                do=f"bring both together (compare with `{shlex.join(self.build.m4_argv)}`), then run this again",
+            )
 
 
 @dataclass(frozen=True)

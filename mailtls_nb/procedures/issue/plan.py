@@ -27,7 +27,7 @@ def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
     steps = [*_directory(wish, before), *_certificate(wish, before), *_ca_certificate(wish, before)]
     steps += _configuration(wish, before)
     if steps or _serves_another(wish, before):
-        _refuse_without_instruments(wish, before)
+        _refuse_what_would_fail(wish, before)
         steps.append(_reload(wish, before))
     return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
 
@@ -202,8 +202,9 @@ def _reload(wish: IssueWish, before: HostBefore) -> Step:
     return Step("reload", str(wish.host), service.name, sentence, settings={"how": service.reload})
 
 
-def _refuse_without_instruments(wish: IssueWish, before: HostBefore) -> None:
-    """Raise NotReady where the proof could not be had: better now than after the change, which would be undone."""
+def _refuse_what_would_fail(wish: IssueWish, before: HostBefore) -> None:
+    """Raise NotReady where the change or its proof could not be had: better now than after it."""
+    before.layout.refuse_drift(str(wish.host))
     probe = wish.probe_from or "here"
     if wish.roles != "client" and not before.presented.connected:
         raise NotReady(
