@@ -25,7 +25,8 @@ _SCRIPT = (
 )
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 _SESSION = re.compile(rb"^New, (?P<protocol>[^,\s]+), Cipher is (?P<cipher>\S+)", re.MULTILINE)
-_HELLO = re.compile(rb"^250.\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you", re.MULTILINE)
+# s_client's own text waits in a buffer: a reply may stand in the middle of one of its lines.
+_HELLO = re.compile(rb"250[ -]\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you")
 # /dev/tcp is bash's own. A server may hold its greeting back for some seconds (FEATURE(greet_pause)).
 _GREETING = (
     'exec 3<>"/dev/tcp/$0/$1" && IFS= read -r -t 40 line <&3 && printf "QUIT\\r\\n" >&3 && printf "%s\\n" "$line"'
