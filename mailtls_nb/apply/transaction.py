@@ -227,7 +227,8 @@ class Transaction:
             left += "; the mail server was reloaded and answers"
         else:
             left += "; the mail server was not touched"
-        raise ChangeFailed(what, left=left, do=error.do if isinstance(error, MailTLSError) else "") from error
+        do = error.do if isinstance(error, MailTLSError) else ""
+        raise ChangeFailed(what, left=left, do=do or "cure what failed, then run this again") from error
 
     def _not_back(self, what: str, error: BaseException | None, bad: str) -> ChangeFailed:
         problem = f"not as before: {bad}" if bad else f"putting everything back failed: {_sentence(error)}"

@@ -229,11 +229,11 @@ def read_layout(host: str, answers: Mapping[str, str]) -> Layout:
 def _identity(host: str, profile: Profile, answers: Mapping[str, str], files: frozenset[str]) -> Identity:
     link, printed = answers["sendmail-link"].strip(), answers["identity"]
     identity = parse_identity(printed)
+    if profile.sendmail not in files:
+        raise NotReady(
+            f"{host}: there is no {profile.sendmail}", left=_UNTOUCHED, do=f"install sendmail: {profile.install}"
+        )
     if identity is None:
-        if profile.sendmail not in files:
-            raise NotReady(
-                f"{host}: there is no {profile.sendmail}", left=_UNTOUCHED, do=f"install sendmail: {profile.install}"
-            )
         other = _other_mail_server(link, files, printed)
         first_line = printed.strip().splitlines()[0] if printed.strip() else "nothing"
         raise NotReady(

@@ -66,11 +66,11 @@ def _heal(wish: IssueWish) -> Step:
 def trusted_file(before: HostBefore) -> bytes:
     """What the CA file is to hold: the signer's certificates, then all others that it holds already."""
     there = before.files.ca_certificates or b""
-    present = {fingerprint(certificate) for certificate in _certificates(there)}
-    if {fingerprint(certificate) for certificate in before.signer.certificates} <= present:
-        return there
+    present = _certificates(there)
     wanted = before.signer.certificates
-    kept = [c for c in _certificates(there) if fingerprint(c) not in {fingerprint(w) for w in wanted}]
+    if set(wanted) <= set(present):
+        return there
+    kept = [certificate for certificate in present if certificate not in wanted]
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in (*wanted, *kept))
 
 
@@ -148,8 +148,16 @@ def _sign(wish: IssueWish, what: str) -> Step:
 
 
 def _ca_certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
-    there, wanted = before.files.ca_certificates, trusted_file(before)
     owner = before.layout.cert_owner
+    there = before.files.ca_certificates
+    try:
+        wanted = trusted_file(before)
+    except ValueError as error:
+        raise NotReady(
+            f"{wish.ca_certificate_path} on {wish.host} holds a certificate that cannot be read",
+            left="nothing was touched",
+            do="look at it with openssl x509 -text, then repair or remove it",
+        ) from error
     if there == wanted and before.files.ca_file is not None and _is(before.files.ca_file, FILE_MODE, owner):
         return []
     return [
@@ -210,8 +218,8 @@ def _refuse_what_would_fail(wish: IssueWish, before: HostBefore) -> None:
         raise NotReady(
             f"port 25 of {wish.hostname} is not reached from {probe} ({before.presented.problem})",
             left="nothing was touched",
-            do=f"see that {wish.hostname} is the name of {wish.host} there and that no firewall is between, or name "
-            "another host in probe_from",
+            do=f"see that sendmail runs, that {wish.hostname} is the name of {wish.host} there and that no firewall is "
+            "between, or name another host in probe_from",
         )
     if before.presented.connected and not before.logged:
         raise NotReady(

@@ -22,7 +22,8 @@ from mailtls_nb.verdict import Claim, judge
 
 _KEY_TIMEOUT_S = 120  # an RSA key of 4096 bits on a slow host
 # In these scripts values are arguments, never part of the text.
-_MAKE_KEY = 'out=$1; shift; umask 077; rm -f "$out"; "$@" -out "$out"'
+# openssl does not tell of a full disk: what it writes goes through cat, which does.
+_MAKE_KEY = 'out=$1; shift; umask 077; rm -f "$out"; "$@" | cat >"$out" && test -s "$out"'
 # The certificate comes on standard input, the key from its file beside: it never leaves the host.
 _JOIN = (
     'umask 077; new=$2.new; { cat && cat "$1"; } > "$new" && chmod "$3" "$new" && chown "$4" "$new" '
