@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,11 @@ def decide(approve: str, plan: Plan, *, is_testbed: bool, audit_dir: Path) -> Ap
 
 def _what_changed(digest: str, plan: Plan, audit_dir: Path) -> str:
     earlier = _earlier_plan(digest, audit_dir)
-    if earlier is None:
-        return "no plan with that digest is in the audit folder"
+    return what_changed(earlier, plan) if earlier else "no plan with that digest is in the audit folder"
+
+
+def what_changed(earlier: Mapping[str, Any], plan: Plan) -> str:
+    """How a plan differs from an earlier one, given as JSON data."""
     now = json.loads(json.dumps(plan.as_data()))
     changed = [key for key in ("runbook", "wish", "rests_on") if earlier.get(key) != now[key]]
     details = [

@@ -20,15 +20,18 @@ class MailTLSError(Exception):
     exit_status: ClassVar[int] = 1
 
     def __init__(self, what: str, *, left: str = "", do: str = "") -> None:
-        self.what = what
-        self.left = left
-        self.do = do
-        lines = [what]
+        # What a host printed may stand in these, and must not steer the reader's terminal.
+        self.what, self.left, self.do = (_printable(text) for text in (what, left, do))
+        lines = [self.what]
         if left:
-            lines.append(f"State: {left}")
+            lines.append(f"State: {self.left}")
         if do:
-            lines.append(f"Next: {do}")
+            lines.append(f"Next: {self.do}")
         super().__init__("\n".join(lines))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 class BadParameter(MailTLSError):

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
 
 from mailtls_nb import __version__, record
-from mailtls_nb.approval import Approval, decide
+from mailtls_nb.approval import Approval, decide, what_changed
 from mailtls_nb.audit.folder import CommandLog, run_folder
 from mailtls_nb.display import Report, Section, claims_report, plan_report
 from mailtls_nb.errors import BadParameter, MailTLSError, NotReady, StaleApproval, VerdictFailed
@@ -29,11 +29,10 @@ from mailtls_nb.parameters import check_values
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures import PROCEDURES
 from mailtls_nb.procedures.procedure import Applied, Context, Procedure
+from mailtls_nb.secret import Secret, SecretReference
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.verdict import Claim, judge
 
-# After this long, what was observed may have changed: apply looks again before it touches anything.
-_FRESH_FOR = timedelta(seconds=60)
 # What IPython itself puts into a notebook's names.
 _IPYTHON_NAMES = frozenset({"In", "Out", "exit", "quit", "open", "get_ipython"})
 
@@ -81,7 +80,10 @@ class Run:
         self._folder = run_folder(str(values["audit_dir"]), started, runbook.id, procedure.target(values))
         self._log = CommandLog(self._folder / "commands.jsonl")
         self._testbed_up: Testbed | None = None
-        self._context = Context(self._folder, self._host, self._recorded(LocalHost(name="here")), _now, self._testbed)
+        self._secrets: dict[SecretReference, Secret] = {}
+        self._context = Context(
+            self._folder, self._host, self._recorded(LocalHost(name="here")), _now, self._testbed, self._secret
+        )
         self._record = record.begin(
             runbook=record.RunbookSource(runbook.id, runbook.digest),
             parameters=values,
@@ -91,7 +93,6 @@ class Run:
         )
         self._record.write(self._folder)
         self._before: Any = None
-        self._observed_at = started
         self._plan: Plan | None = None
         self._approval: Approval | None = None
         self._applied: Applied | None = None
@@ -107,7 +108,6 @@ class Run:
         """Read what is there now; changes nothing."""
         with self._step():
             self._before = self._procedure.observe(self._context, self._wish)
-            self._observed_at = _now()
             observed = self._procedure.observed(self._wish, self._before)
             self._record = replace(self._record, hosts=observed.hosts)
             remarks = [Section("Remarks", text="\n".join(observed.remarks))] if observed.remarks else []
@@ -172,7 +172,7 @@ class Run:
         applied = self._needed_applied()
         count = len(applied.claims)
         live = sum(claim.proof == "live" for claim in applied.claims)
-        proved = f"{count} claims hold, {live} of them proved live" if count else ""
+        proved = f"{count} claims hold" + (f", {live} of them proved live" if live else "") if count else ""
         return Report("; ".join(part for part in (_headline(applied), proved) if part) + ".", [])
 
     @contextmanager
@@ -215,21 +215,20 @@ class Run:
         return error.claims if error else ()
 
     def _latest(self, plan: Plan, approval: Approval) -> Plan:
-        """The plan that holds now: made anew after healing, refused when what is there changed behind the approval."""
-        healed = self._procedure.heal(self._context, self._wish, self._before)
-        if not healed and _now() - self._observed_at <= _FRESH_FOR:
+        """The plan that holds now: made anew where an interrupted change had to be undone first."""
+        if not self._procedure.heal(self._context, self._wish, self._before):
             return plan
         self._before = self._procedure.observe(self._context, self._wish)
         latest = self._procedure.plan(self._wish, self._before)
         if latest.digest == plan.digest:
             return plan
-        if healed and approval.how != "digest":
+        if approval.how != "digest":
             self._plan = latest
             self._record = replace(self._record, plan={"digest": latest.digest, **latest.as_data()})
             return latest
         raise StaleApproval(
-            "an interrupted change was undone first" if healed else "what is there has changed since the plan was made",
-            left="nothing else was touched" if healed else "nothing was touched",
+            "an interrupted change was undone first; since then: " + what_changed(plan.as_data(), latest),
+            left="nothing else was touched",
             do="run again: the plan is made anew",
         )
 
@@ -251,7 +250,12 @@ class Run:
         return self._recorded(open_host(address, testbed=lambda name: self._testbed().host(name)))
 
     def _recorded(self, host: Host) -> Host:
-        return RecordedHost(host, self._log, clock=_now)
+        return RecordedHost(host, self._log, clock=_now, secrets=self._secrets.values())
+
+    def _secret(self, reference: SecretReference) -> Secret:
+        if reference not in self._secrets:
+            self._secrets[reference] = reference.resolve(lambda: self._testbed().passphrase())
+        return self._secrets[reference]
 
     def _testbed(self) -> Testbed:
         if self._testbed_up is None:

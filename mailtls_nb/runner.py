@@ -176,8 +176,21 @@ def _tell(record: Record, folder: Path, *, json_output: bool) -> int:
         "plan_digest": record.plan["digest"] if record.plan else None,
         "error": record.as_statement()["predicate"]["error"],
     }
-    print(json.dumps(summary) if json_output else f"{record.runbook.id}: {record.outcome}, recorded in {folder}")
+    if json_output:
+        print(json.dumps(summary))
+        return record.exit_status
+    if record.outcome == "planned" and record.plan:
+        print(_plan_text(record.plan))
+    print(f"{record.runbook.id}: {record.outcome}, recorded in {folder}")
     return record.exit_status
+
+
+def _plan_text(plan: Mapping[str, Any]) -> str:
+    lines = []
+    for number, step in enumerate(plan["steps"], 1):
+        lines += [f"{number}. {step['sentence']} ({step['where']}: {step['target']})"]
+        lines += [f"   {line}" for line in step["diff"].rstrip("\n").split("\n") if line]
+    return "\n".join((*lines, f"plan digest: {plan['digest']}"))
 
 
 def refuse(name: str, error: MailTLSError, *, json_output: bool) -> int:

@@ -7,16 +7,17 @@ from typing import Literal
 
 from mailtls_nb.errors import VerdictFailed
 
-Proof = Literal["live", "oracle"]
+# inspection: read from a file, a directory or a certificate; nothing was tried with it.
+Proof = Literal["live", "oracle", "inspection"]
 
 
 @dataclass(frozen=True)
 class Claim:
     """One claim and what was seen of it.
 
-    ``proof`` is ``live`` (mail or a new connection) or ``oracle`` (the host's own rulesets); ``instrument``
-    says by what it was seen; ``fails_when`` says what was seen to make the claim false, so that it is known
-    to be able to fail.
+    ``proof`` is ``live`` (mail or a new connection), ``oracle`` (the host's own rulesets) or ``inspection``;
+    ``instrument`` says by what it was seen; ``fails_when`` says what was seen to make the claim false, so that it is
+    known to be able to fail.
     """
 
     claim: str

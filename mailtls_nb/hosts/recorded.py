@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ class RecordedHost:
         log: Callable[[dict[str, object]], None],
         *,
         clock: Callable[[], datetime],
-        secrets: Sequence[Secret] = (),
+        secrets: Collection[Secret] = (),
     ) -> None:
         self._host = host
         self._log = log
@@ -56,7 +56,7 @@ class RecordedHost:
                 left="nothing was run: arguments are visible to every process there",
                 do="this is a fault of the program: report it",
             )
-        entry = self._entry("run", argv=[self._text(argument) for argument in arguments], stdin_size=len(stdin))
+        entry = self._entry("run", argv=[self._text(argument) for argument in arguments], stdin_size=self._size(stdin))
 
         def act() -> Completed:
             completed = self._host.run(argv, stdin=stdin, timeout_s=timeout_s)
@@ -118,6 +118,10 @@ class RecordedHost:
             left="it was neither shown nor written down here",
             do=f"see why a private key stands there on {self.name}; keys belong in files that only their service reads",
         )
+
+    def _size(self, stdin: bytes) -> int | str:
+        # Even a secret's length is nobody's business.
+        return "[secret]" if any(secret.reveal() in stdin for secret in self._secrets) else len(stdin)
 
     def _text(self, data: bytes) -> str:
         # The longest first: a secret may hold another.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.maillog import LogMark
@@ -58,15 +57,22 @@ def verified_by_sender(mark: LogMark, message: Message) -> str:
     return mark.wait_for(found)
 
 
-def handshake_verdict(lines: tuple[str, ...], direction: Literal["server", "client"], seen_as: str) -> str:
-    """``verify=WORD`` of the last session with the peer ``name [address]``; empty while none is logged."""
+def logged_handshake(mark: LogMark, seen_as: str, expected: str) -> str:
+    """``verify=WORD`` that the server logged for a session with the client ``name [address]``.
+
+    Others may connect from the same address (another host behind it, the submission agent): the word ``expected``
+    counts if any session since the mark has it; else the last session's word, or that nothing was logged.
+    """
     address = _ADDRESS.search(seen_as)
-    sessions = [
-        session
-        for session in map(parse_starttls, lines)
-        if session and session.direction == direction and address and session.relay_address == address[1]
-    ]
-    return _word(sessions[-1]) if sessions else ""
+    if address is None:
+        return "the server did not say how it sees the client"
+
+    def words(lines: tuple[str, ...]) -> list[str]:
+        sessions = [line for line in map(parse_starttls, lines) if line and line.direction == "server"]
+        return [_word(session) for session in sessions if session.relay_address == address[1]]
+
+    found = mark.wait_for(lambda lines: expected if expected in words(lines) else "")
+    return found if found == expected else (words(mark.lines()) or [found])[-1]
 
 
 def _word(session: StarttlsLine | None) -> str:

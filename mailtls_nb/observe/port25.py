@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from mailtls_nb.errors import NotReady
+from mailtls_nb.errors import CommandTimedOut, NotReady
 from mailtls_nb.hosts.base import Host
 
 # EHLO inside TLS makes the server say under which name and address it sees us. QUIT has to wait for that
@@ -84,7 +84,10 @@ def _look(probe: Host, server: str, port: int, client_certificate: str, pause_s:
     credentials = ("-cert", client_certificate, "-key", client_certificate) if client_certificate else ()
     own_name = "probe.invalid" if pause_s else ""
     argv = ("sh", "-c", _SCRIPT, "sh", f"{server}:{port}", server, own_name, str(pause_s), *credentials)
-    completed = probe.run(argv, timeout_s=_TIMEOUT_S)
+    try:
+        completed = probe.run(argv, timeout_s=_TIMEOUT_S)
+    except CommandTimedOut:
+        return Presented(False, False, (), "", "", "", f"no answer within {_TIMEOUT_S} s")
     if completed.status == 127:
         raise NotReady(
             f"{probe.name} has no openssl command, so it cannot look at port {port} of {server}",

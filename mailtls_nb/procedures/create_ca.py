@@ -10,18 +10,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.names import DistinguishedName, name_constraints
+from mailtls_nb.observe.openssl_verify import ONLY_CAFILE
 from mailtls_nb.parameters import whole_number
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.partner_pack import partner_pack
 from mailtls_nb.pki.profiles import KeyType, key_type
 from mailtls_nb.plan import Plan, Step
-from mailtls_nb.procedures.procedure import Applied, Context, Observed, Procedure, Values, check_common
+from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values, check_common
 from mailtls_nb.procedures.signing_ca import SigningCA
 from mailtls_nb.secret import Secret
 from mailtls_nb.verdict import Claim
 
 _LONGEST_DAYS = 36_500
 _TIMEOUT_S = 60
+_CLOSED = "nobody but its owner can read the private key"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
         _needs_openssl(context.here)
         path = wish.ca.path(context.testbed)
         there = CADirectory.existing(path, wish.name, wish.key_type, wish.name_constraints)
-        return CreateBefore(path, there, wish.ca.secret(context.testbed))
+        return CreateBefore(path, there, context.secret(wish.ca.passphrase))
 
     def observed(self, wish: CreateWish, before: CreateBefore) -> Observed:  # noqa: ARG002
         if before.there is None:
@@ -107,12 +109,16 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
             passphrase=before.passphrase,
             now=context.now(),
         )
-        return _proved("changed", f"the CA {directory.name} was made", context, directory, before.passphrase)
+        claims = _claims(context.here, directory, before.passphrase)
+        return Applied("changed", f"the CA {directory.name} was made", claims, *_given_out(context, directory))
 
     def unchanged(self, context: Context, wish: CreateWish, before: CreateBefore) -> Applied:
         if before.there is None:
             raise NotReady(f"{before.path} holds no CA")
-        return _proved("unchanged", f"the CA {wish.name} is there", context, before.there, before.passphrase)
+        # How the operator keeps an adopted CA is remarked on, not judged.
+        claims = tuple(claim for claim in _claims(context.here, before.there, before.passphrase) if not claim.negative)
+        kept = tuple(claim for claim in claims if claim.holds or claim.claim != _CLOSED)
+        return Applied("unchanged", f"the CA {wish.name} is there", kept, *_given_out(context, before.there))
 
 
 def _create_step(wish: CreateWish) -> Step:
@@ -136,19 +142,14 @@ def _needs_openssl(here: Host) -> None:
         )
 
 
-def _proved(outcome: str, summary: str, context: Context, directory: CADirectory, passphrase: Secret) -> Applied:
+def _given_out(context: Context, directory: CADirectory) -> tuple[Facts, dict[str, str]]:
+    """The facts of the CA, and the pack for partners, written into the run's folder."""
     pack = partner_pack(directory.ca_certificate)
     folder = context.folder / "partner-pack"
     folder.mkdir(mode=0o755, exist_ok=True)
     for name, content in pack.items():
         (folder / name).write_bytes(content)
-    return Applied(
-        "changed" if outcome == "changed" else "unchanged",
-        summary,
-        _claims(context.here, directory, passphrase),
-        _facts(directory),
-        {f"partner-pack/{name}": "for partners" for name in pack},
-    )
+    return _facts(directory), {f"partner-pack/{name}": "for partners" for name in pack}
 
 
 def _facts(directory: CADirectory) -> tuple[tuple[str, str], ...]:
@@ -165,7 +166,7 @@ def _claims(here: Host, directory: CADirectory, passphrase: Secret) -> tuple[Cla
     layout = directory.layout
     certificate, key = str(layout.certificate), str(layout.private_key)
     verify = here.run(
-        ("openssl", "verify", "-x509_strict", "-check_ss_sig", "-CAfile", certificate, certificate),
+        (*ONLY_CAFILE, "openssl", "verify", "-x509_strict", "-check_ss_sig", "-CAfile", certificate, certificate),
         timeout_s=_TIMEOUT_S,
     )
     text = here.run(("openssl", "x509", "-in", certificate, "-noout", "-purpose"), timeout_s=_TIMEOUT_S)
@@ -176,37 +177,37 @@ def _claims(here: Host, directory: CADirectory, passphrase: Secret) -> tuple[Cla
             "the CA certificate is sound",
             "OK",
             "OK" if verify.status == 0 else _last_line(verify.stderr),
-            "live",
+            "inspection",
             "openssl verify -x509_strict",
         ),
         Claim(
             "it may sign certificates",
             "yes",
             "yes" if b"SSL client CA : Yes" in text.stdout and b"SSL server CA : Yes" in text.stdout else "no",
-            "live",
+            "inspection",
             "openssl x509 -purpose",
         ),
         Claim(
             "its private key opens with the passphrase and belongs to it",
             "yes",
             "yes" if _opened(here, key, passphrase.reveal()) == public_key else "no",
-            "live",
+            "inspection",
             opens,
         ),
         Claim(
             "its private key does not open without the passphrase",
             "refused",
             "opened" if _opened(here, key, b"\n") else "refused",
-            "live",
+            "inspection",
             opens,
             negative=True,
             fails_when="with the right passphrase the same command opened it",
         ),
         Claim(
-            "nobody but its owner can read the private key",
+            _CLOSED,
             "0600 in 0700",
             f"{_mode(layout.private_key)} in {_mode(layout.private_key.parent)}",
-            "live",
+            "inspection",
             "the file system",
         ),
     )

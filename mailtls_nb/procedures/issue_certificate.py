@@ -14,12 +14,13 @@ from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.issue.look import certificate_pem, look
 from mailtls_nb.procedures.issue.observation import HostBefore, dns_names
 from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
-from mailtls_nb.procedures.issue.proof import client_claim, port_claims
+from mailtls_nb.procedures.issue.proof import file_claims, port_claims
 from mailtls_nb.procedures.issue.put_into_service import make_request, put_into_service
 from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_key
 from mailtls_nb.procedures.issue.signed_claims import signed_claims
 from mailtls_nb.procedures.issue.wish import IssueWish, read_wish
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
+from mailtls_nb.sendmail.mc import remarks as mc_remarks
 from mailtls_nb.verdict import Claim
 
 _SOON_DAYS = 30
@@ -54,7 +55,7 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
             f"{wish.host} runs sendmail {layout.version_text}.",
             _host_facts(before),
             {str(wish.host): host},
-            (*layout.remarks, *before.signer.remarks, *_expiry_remarks(before)),
+            (*layout.remarks, *before.signer.remarks, *_expiry_remarks(before), *_trust_remarks(wish, before)),
         )
 
     def plan(self, wish: IssueWish, before: IssueBefore) -> Plan:
@@ -93,7 +94,7 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
         if wish.roles != "client":
             claims = port_claims(context, wish, before, before.presented, certificate.serial_number)
         if wish.roles != "server":
-            claims += (client_claim(context, wish),)
+            claims += file_claims(context, wish)
         summary = f"{wish.hostname} uses the certificate on {wish.host} already"
         return Applied("unchanged", summary, claims, _certificate_facts(certificate), _artifacts(context.folder))
 
@@ -123,6 +124,14 @@ def _expiry_remarks(before: HostBefore) -> tuple[str, ...]:
         return ()
     days = (before.files.certificate.not_valid_after_utc - before.at).days
     return (f"The certificate on the host ends in {days} days.",) if days < _SOON_DAYS else ()
+
+
+def _trust_remarks(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
+    settings = before.wished_settings(wish)
+    overruled = mc_remarks(before.mc, settings, name=before.layout.mc)
+    path = settings["confCACERT_PATH"]
+    kept = () if path == wish.cert_dir else (f"CACertPath stays {path}: the CAs linked there are trusted as before.",)
+    return (*overruled, *kept)
 
 
 def _host_facts(before: HostBefore) -> Facts:

@@ -14,6 +14,7 @@ from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.parameters import absolute_path
 from mailtls_nb.plan import Plan
+from mailtls_nb.secret import Secret, SecretReference
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.verdict import Claim
 
@@ -30,6 +31,8 @@ class Context:
     here: Host
     now: Callable[[], datetime]
     testbed: Callable[[], Testbed]
+    # Fetches a secret once a run (a person is asked once), and keeps its value out of the log of commands.
+    secret: Callable[[SecretReference], Secret]
 
 
 class Wish(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.parameters import absolute_path
-from mailtls_nb.secret import Secret, SecretReference
+from mailtls_nb.secret import SecretReference
 from mailtls_nb.testbed import Testbed
 
 _TESTBED = "testbed"
@@ -43,7 +43,3 @@ class SigningCA:
     def path(self, testbed: Callable[[], Testbed]) -> Path:
         """The CA directory on this machine."""
         return testbed().ca_dir if self.is_testbed else Path(self.directory)
-
-    def secret(self, testbed: Callable[[], Testbed]) -> Secret:
-        """The passphrase; raises BadParameter when the reference leads nowhere."""
-        return self.passphrase.resolve(lambda: testbed().passphrase())

@@ -24,6 +24,7 @@ from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 
 _LOG_WAIT_S = 5.0
+_CERTIFICATE_BLOCKS = "/-----BEGIN [A-Z0-9 ]*CERTIFICATE-----/,/-----END [A-Z0-9 ]*CERTIFICATE-----/p"
 
 
 def probe_host(context: Context, wish: IssueWish) -> Host:
@@ -44,7 +45,7 @@ def open_ca(context: Context, wish: IssueWish) -> CADirectory:
     check_names(wish.names, directory.ca_certificate)
     check_valid_days(wish.valid_days, now=context.now(), issuer=directory.ca_certificate)
     # A wrong passphrase is found now, not after the host was touched.
-    directory.signing_key(wish.ca.secret(context.testbed))
+    directory.signing_key(context.secret(wish.ca.passphrase))
     return directory
 
 
@@ -67,6 +68,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
         mc=mc,
         mc_status=mc_status,
         cf=cf,
+        trusted_elsewhere=_trusted_elsewhere(host, wish, options(cf).get("CACertFile", "")),
         presented=presented,
         logged=logged,
         signer=_signer(directory, chain, files),
@@ -97,6 +99,13 @@ def _refuse_if_turned_away(wish: IssueWish, greeting: str) -> None:
             do="wait until its connection limits allow it again, exempt the probe in its access map "
             "(ClientRate:ADDRESS 0, ClientConn:ADDRESS 0), or name another host in probe_from",
         )
+
+
+def _trusted_elsewhere(host: Host, wish: IssueWish, ca_file: str) -> bytes:
+    if ca_file in ("", wish.ca_certificate_path):
+        return b""
+    # Only the certificates: such a file may hold a key as well, and that stays where it is.
+    return host.run(("sed", "-n", _CERTIFICATE_BLOCKS, ca_file), timeout_s=30).stdout
 
 
 def _read(host: Host, path: str) -> bytes:

@@ -13,6 +13,7 @@ from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.pki.profiles import BACKDATED, key_word
 from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 from mailtls_nb.sendmail.mc import managed_settings, tls_settings
 
@@ -33,6 +34,7 @@ class SignerBefore:
 class HostBefore:
     """One host before the change.
 
+    ``trusted_elsewhere`` are the CA certificates (PEM) of the file in use, where that is not the one we write;
     ``logged`` says whether the host's mail log told of the connection that ``presented`` was seen on; ``wanted`` is
     the certificate that a CA elsewhere sent back.
     """
@@ -43,18 +45,23 @@ class HostBefore:
     mc: bytes
     mc_status: FileStatus
     cf: bytes
+    trusted_elsewhere: bytes
     presented: Presented
     logged: bool
     signer: SignerBefore
     wanted: x509.Certificate | None = None
 
     def wished_settings(self, wish: IssueWish) -> dict[str, str]:
-        """The managed settings after the change: those of a role that this run is not about stay as they are."""
+        """The managed settings after the change.
+
+        Those of a role that this run is not about stay as they are, and so does the directory of hash links in use:
+        partners' CAs may be trusted by it.
+        """
         wished = tls_settings(
             roles=wish.roles,
             certificate=wish.certificate_path,
             ca_certificate=wish.ca_certificate_path,
-            ca_path=wish.cert_dir,
+            ca_path=options(self.cf).get("CACertPath") or wish.cert_dir,
         )
         return (managed_settings(self.mc, name=self.layout.mc) or {}) | wished
 

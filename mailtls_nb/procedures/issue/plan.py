@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import NotReady
+from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.certificate_files import FileStatus
+from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step, sha256, unified_diff
-from mailtls_nb.procedures.issue.observation import HostBefore, fingerprint, reasons_to_issue
+from mailtls_nb.procedures.issue.observation import HostBefore, dns_names, fingerprint, reasons_to_issue
 from mailtls_nb.procedures.issue.wish import IssueWish
-from mailtls_nb.sendmail.cf import differing_options
+from mailtls_nb.sendmail.cf import differing_options, options
 from mailtls_nb.sendmail.mc import cf_options, managed_block, with_managed_block
 
 RUNBOOK = "02-issue-certificate"
@@ -18,6 +22,7 @@ RUNBOOK = "02-issue-certificate"
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 _PERMISSIONS = 0o777
+_MOST_LISTED = 20
 
 
 def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
@@ -36,8 +41,15 @@ def request_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the way ``request``: a key on the host and a request in the audit folder."""
     if before.layout.interrupted:
         return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
+    waiting = before.files.new_public_key
+    if waiting is not None and key_word(waiting) != wish.key_type.word:  # type: ignore[arg-type]
+        raise NotReady(
+            f"a key of another type waits at {wish.new_key_path} on {wish.host}: {key_word(waiting)}",  # type: ignore[arg-type]
+            left="nothing was touched",
+            do=f"remove it there, or give key_type {key_word(waiting)}",  # type: ignore[arg-type]
+        )
     steps = _directory(wish, before)
-    if before.files.new_public_key is None:
+    if waiting is None:
         steps.append(_make_key(wish, before, "It waits there for the certificate."))
     steps.append(
         Step(
@@ -64,14 +76,14 @@ def _heal(wish: IssueWish) -> Step:
 
 
 def trusted_file(before: HostBefore) -> bytes:
-    """What the CA file is to hold: the signer's certificates, then all others that it holds already."""
+    """What the CA file is to hold: the signer's certificates, those of the file in use, and what it holds already."""
     there = before.files.ca_certificates or b""
     present = _certificates(there)
-    wanted = before.signer.certificates
-    if set(wanted) <= set(present):
-        return there
-    kept = [certificate for certificate in present if certificate not in wanted]
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in (*wanted, *kept))
+    added = [certificate for certificate in before.signer.certificates if certificate not in present]
+    content = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in added)
+    if not set(_certificates(before.trusted_elsewhere)) <= {*present, *added}:
+        content += before.trusted_elsewhere
+    return content + there
 
 
 def _directory(wish: IssueWish, before: HostBefore) -> list[Step]:
@@ -121,8 +133,11 @@ def _certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
         before=fingerprint(installed) if installed else "absent",
         settings=settings,
     )
-    if wish.way == "external":
-        return [install]
+    if wish.way == "external" and before.wanted is not None:
+        # The file may be exchanged after the approval; its certificate may not.
+        names = ", ".join(dns_names(before.wanted))
+        sentence = f"{install.sentence} The new one is for {names}, until {before.wanted.not_valid_after_utc:%Y-%m-%d}."
+        return [replace(install, sentence=sentence, settings={**settings, "certificate": fingerprint(before.wanted)})]
     return [_make_key(wish, before, ""), _sign(wish, f"the request of {wish.host}"), install]
 
 
@@ -148,29 +163,45 @@ def _sign(wish: IssueWish, what: str) -> Step:
 
 
 def _ca_certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
-    owner = before.layout.cert_owner
-    there = before.files.ca_certificates
+    there, status = before.files.ca_certificates, before.files.ca_file
     try:
         wanted = trusted_file(before)
+        diff = _trust_diff(_certificates(there or b""), _certificates(wanted))
     except ValueError as error:
         raise NotReady(
-            f"{wish.ca_certificate_path} on {wish.host} holds a certificate that cannot be read",
+            f"{wish.ca_certificate_path} on {wish.host}, or the CACertFile in use, holds an unreadable certificate",
             left="nothing was touched",
             do="look at it with openssl x509 -text, then repair or remove it",
         ) from error
-    if there == wanted and before.files.ca_file is not None and _is(before.files.ca_file, FILE_MODE, owner):
-        return []
+    # Who else reads it may go on; but sendmail offers no STARTTLS with a CA file that others can write.
+    settings: dict[str, str | int] = {"mode": f"{FILE_MODE:04o}", "owner": before.layout.cert_owner}
+    if status is not None and not status.mode & 0o022:
+        settings = {"mode": f"{status.mode & _PERMISSIONS:04o}", "owner": status.owner}
+        if there == wanted:
+            return []
+    carried = " It takes over what was trusted by another file until now." if before.trusted_elsewhere else ""
     return [
         Step(
             "write",
             str(wish.host),
             wish.ca_certificate_path,
-            "Write the CA certificate that clients are verified by and asked for.",
+            f"Write the CA certificates that clients are verified by and asked for.{carried}",
+            diff=diff,
             before=sha256(there),
             content=wanted,
-            settings={"mode": f"{FILE_MODE:04o}", "owner": owner},
+            settings=settings,
         )
     ]
+
+
+def _trust_diff(before: list[x509.Certificate], after: list[x509.Certificate]) -> str:
+    """Which CAs are trusted, by name and fingerprint: plus for a new one, a space for one that stays."""
+    lines = [
+        f"{' ' if certificate in before else '+'} {openssl_dn(certificate.subject)} SHA-256 {fingerprint(certificate)}"
+        for certificate in after
+    ]
+    more = [f"  and {len(lines) - _MOST_LISTED} more"] if len(lines) > _MOST_LISTED else []
+    return "\n".join((*lines[:_MOST_LISTED], *more))
 
 
 def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
@@ -192,6 +223,7 @@ def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
             )
         )
     if steps or differing_options(before.cf, cf_options(settings)):
+        layout.refuse_drift(str(wish.host))
         steps.append(
             Step(
                 "build",
@@ -212,7 +244,7 @@ def _reload(wish: IssueWish, before: HostBefore) -> Step:
 
 def _refuse_what_would_fail(wish: IssueWish, before: HostBefore) -> None:
     """Raise NotReady where the change or its proof could not be had: better now than after it."""
-    before.layout.refuse_drift(str(wish.host))
+    _refuse_what_sendmail_would(wish, before)
     probe = wish.probe_from or "here"
     if wish.roles != "client" and not before.presented.connected:
         raise NotReady(
@@ -228,6 +260,24 @@ def _refuse_what_would_fail(wish: IssueWish, before: HostBefore) -> None:
             left="nothing was touched",
             do=f"see that syslog runs on {wish.host}, and that {wish.hostname} leads to it and not to another server",
         )
+
+
+def _refuse_what_sendmail_would(wish: IssueWish, before: HostBefore) -> None:
+    """Raise NotReady for a host where sendmail could not use our files, or where they are somebody else's."""
+    user = options(before.cf).get("RunAsUser", "")
+    if user.partition(":")[0] not in ("", "root", "0"):
+        raise NotReady(
+            f"sendmail on {wish.host} runs as {user} (RunAsUser) and could not read a key that only root can",
+            left="nothing was touched",
+            do="such hosts are not supported yet: take RunAsUser out of its configuration, or install by hand",
+        )
+    for path, status in ((wish.certificate_path, before.files.file), (wish.ca_certificate_path, before.files.ca_file)):
+        if status is not None and status.is_link:
+            raise NotReady(
+                f"{path} on {wish.host} is a symbolic link: replacing it would part it from what it names",
+                left="nothing was touched",
+                do="put a file in its place, or give another directory in cert_dir",
+            )
 
 
 def _serves_another(wish: IssueWish, before: HostBefore) -> bool:

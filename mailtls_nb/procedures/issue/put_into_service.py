@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.apply.transaction import Transaction
+from mailtls_nb.approval import what_changed
 from mailtls_nb.errors import NotReady, StaleApproval
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.pki.profiles import Roles
 from mailtls_nb.pki.requests import read_request
-from mailtls_nb.plan import Plan, Step, sha256
-from mailtls_nb.procedures.issue.look import open_ca
+from mailtls_nb.plan import Plan, Step
+from mailtls_nb.procedures.issue.look import look, open_ca
 from mailtls_nb.procedures.issue.observation import HostBefore
+from mailtls_nb.procedures.issue.plan import install_plan, request_plan
 from mailtls_nb.procedures.issue.proof import prove
 from mailtls_nb.procedures.issue.sign import sign_key
 from mailtls_nb.procedures.issue.wish import IssueWish
@@ -42,7 +46,7 @@ def put_into_service(
     """
     certificate = before.wanted or before.files.certificate
     with Transaction(context.host(wish.host), before.layout) as change:
-        _refuse_edited(change.host, plan)
+        before = _still(plan, install_plan, context, wish)
         for step in plan.steps:
             match step.action:
                 case "sign":
@@ -63,6 +67,7 @@ def put_into_service(
 def make_request(context: Context, wish: IssueWish, before: HostBefore, plan: Plan) -> bytes:
     """Make the key that waits on the host and its request for a CA elsewhere (PEM)."""
     with Transaction(context.host(wish.host), before.layout) as change:
+        _still(plan, request_plan, context, wish)
         for step in plan.steps:
             if step.action != "request":
                 _file_step(change, wish, step)
@@ -71,15 +76,19 @@ def make_request(context: Context, wish: IssueWish, before: HostBefore, plan: Pl
     return request
 
 
-def _refuse_edited(host: Host, plan: Plan) -> None:
-    """Raise StaleApproval when somebody edited a file that the plan would replace as a whole."""
-    for step in plan.steps:
-        if step.action == "write" and sha256(host.read(step.target)) != step.before:
-            raise StaleApproval(
-                f"{host.name}: {step.target} has changed since the plan was made",
-                left="nothing was touched",
-                do="run again: the plan is made anew from what is there now",
-            )
+def _still(
+    plan: Plan, planned: Callable[[IssueWish, HostBefore], Plan], context: Context, wish: IssueWish
+) -> HostBefore:
+    """Look again, now that nobody else may change the host; raises StaleApproval when the plan would be another one."""
+    now = look(context, wish)
+    latest = planned(wish, now)
+    if latest.digest != plan.digest:
+        raise StaleApproval(
+            f"{wish.host}: what is there has changed since the plan was made: " + what_changed(plan.as_data(), latest),
+            left="nothing was touched",
+            do="run again: the plan is made anew",
+        )
+    return now
 
 
 def _file_step(change: Transaction, wish: IssueWish, step: Step) -> None:

@@ -47,7 +47,7 @@ def sign_key(context: Context, wish: IssueWish, directory: CADirectory, public_k
         wish.names,
         roles=wish.roles,
         valid_days=wish.valid_days,
-        passphrase=wish.ca.secret(context.testbed),
+        passphrase=context.secret(wish.ca.passphrase),
         now=context.now(),
     )
 

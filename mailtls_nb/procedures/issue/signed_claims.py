@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from cryptography import x509
 
+from mailtls_nb.observe.openssl_verify import WRONG_NAME, openssl_verify
 from mailtls_nb.procedures.issue.look import key_info
 from mailtls_nb.procedures.issue.sign import SignBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.verdict import Claim
-
-_WRONG_NAME = "another-name.invalid"
-_TIMEOUT_S = 60
 
 
 def signed_claims(
@@ -19,32 +19,43 @@ def signed_claims(
 ) -> tuple[Claim, ...]:
     """Claims over ``certificate.pem`` and ``cacert.pem`` in the run's folder."""
     folder = context.folder
-    purpose = "sslclient" if wish.roles == "client" else "sslserver"
+    purpose: Literal["sslserver", "sslclient"] = "sslclient" if wish.roles == "client" else "sslserver"
 
     def verified_as(name: str) -> str:
-        checks = ("-partial_chain", "-purpose", purpose, "-verify_hostname", name)
-        argv = ("openssl", "verify", *checks, "-CAfile", str(folder / "cacert.pem"), str(folder / "certificate.pem"))
-        return "OK" if context.here.run(argv, timeout_s=_TIMEOUT_S).status == 0 else "refused"
+        certificate_file, ca_file = str(folder / "certificate.pem"), str(folder / "cacert.pem")
+        return openssl_verify(context.here, certificate_file, trusted=ca_file, purpose=purpose, name=name)
 
     same_key = key_info(certificate.public_key()) == key_info(before.request.public_key)
     rows = [row for row in before.directory.rows() if row.serial == certificate.serial_number]
     return (
-        Claim(f"it verifies by the CA for {wish.hostname}", "OK", verified_as(wish.hostname), "live", "openssl verify"),
+        Claim(
+            f"it verifies by the CA for {wish.hostname}",
+            "OK",
+            verified_as(wish.hostname),
+            "inspection",
+            "openssl verify",
+        ),
         Claim(
             "it is refused for another name",
             "refused",
-            verified_as(_WRONG_NAME),
-            "live",
+            verified_as(WRONG_NAME),
+            "inspection",
             "openssl verify",
             negative=True,
             fails_when=f"for {wish.hostname} the same command says OK",
         ),
-        Claim("it is for the key in the request", "yes", "yes" if same_key else "no", "live", "comparison of the keys"),
+        Claim(
+            "it is for the key in the request",
+            "yes",
+            "yes" if same_key else "no",
+            "inspection",
+            "comparison of the keys",
+        ),
         Claim(
             "the CA's index lists it once, as valid",
             "V",
             ",".join(row.status for row in rows),
-            "live",
+            "inspection",
             "the CA's index.txt",
         ),
     )
