@@ -60,7 +60,7 @@ def decide(approve: str, plan: Plan, *, is_testbed: bool, audit_dir: Path) -> Ap
             raise StaleApproval(
                 "the digest in approve is not this plan's: " + _what_changed(digest, plan, audit_dir),
                 left="nothing was touched",
-                do=f"look at the plan above, then give its digest: {plan.digest}",
+                do="run with approve empty, read the plan that it shows, then give its digest",
             )
 
 

@@ -15,7 +15,7 @@ from mailtls_nb.verdict import Claim
 Facts = tuple[tuple[str, str], ...]
 Table = tuple[tuple[str, ...], ...]
 
-_LEFT = "text-align:left;vertical-align:top;white-space:pre-wrap"
+_LEFT = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;word-break:normal"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:
 
 def claims_report(title: str, claims: Sequence[Claim], facts: Facts = ()) -> Report:
     """Each claim with what was expected and observed, by which instrument, and how it is known to be able to fail."""
-    headings = ("claim", "holds", "expected", "observed", "seen by", "can fail")
+    headings = ("claim", "holds", "expected", "observed", "seen by", "known to be able to fail")
     rows = tuple(
         (
             claim.claim,
@@ -105,7 +105,7 @@ def claims_report(title: str, claims: Sequence[Claim], facts: Facts = ()) -> Rep
             claim.expected,
             claim.observed,
             f"{claim.instrument} ({claim.proof})",
-            claim.fails_when or "-",
+            claim.fails_when or "not tried in this run",
         )
         for claim in claims
     )

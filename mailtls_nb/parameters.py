@@ -212,8 +212,3 @@ def absolute_path(parameter: str, value: str) -> PurePath:
     if not path.is_absolute():
         raise BadParameter(parameter, f"{value!r} is not a whole path", do="start it with /")
     return path
-
-
-def comma_list(value: str) -> tuple[str, ...]:
-    """The items of a comma-separated value, without blanks around them; empty items are dropped."""
-    return tuple(item for item in (part.strip() for part in value.split(",")) if item)

@@ -173,6 +173,7 @@ def _tell(record: Record, folder: Path, *, json_output: bool) -> int:
         "runbook": record.runbook.id,
         "folder": str(folder),
         "record": str(folder / FILE_NAME),
+        "artifacts": [str(folder / name) for name in record.artifacts],
         "plan_digest": record.plan["digest"] if record.plan else None,
         "error": record.as_statement()["predicate"]["error"],
     }
@@ -181,6 +182,10 @@ def _tell(record: Record, folder: Path, *, json_output: bool) -> int:
         return record.exit_status
     if record.outcome == "planned" and record.plan:
         print(_plan_text(record.plan))
+        if not record.artifacts:
+            print(f"to apply exactly this plan, run the same with: -p approve {record.plan['digest']}")
+        for name, meaning in record.artifacts.items():
+            print(f"made: {folder / name} ({meaning})")
     print(f"{record.runbook.id}: {record.outcome}, recorded in {folder}")
     return record.exit_status
 
@@ -198,7 +203,13 @@ def refuse(name: str, error: MailTLSError, *, json_output: bool) -> int:
     told = RunError.of(error)
     _tell_error(told)
     if json_output:
-        summary = {"outcome": "failed", "exit_status": told.exit_status, "runbook": name, "folder": None}
+        summary = {
+            "outcome": "failed",
+            "exit_status": told.exit_status,
+            "runbook": name,
+            "folder": None,
+            "artifacts": [],
+        }
         print(json.dumps({**summary, "record": None, "plan_digest": None, "error": vars(told)}))
     return told.exit_status
 

@@ -115,5 +115,8 @@ def _shown_chain(output: bytes) -> bytes:
 
 
 def _last_words(stderr: bytes) -> str:
-    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    text = stderr.decode("utf-8", "replace")
+    if re.search(r"name (or service )?not known|nodename nor servname|no address|lookup", text, re.IGNORECASE):
+        return "the name is not known there"
+    lines = text.strip().splitlines()
     return lines[-1] if lines else "no answer"

@@ -237,5 +237,5 @@ def _refused(where: str, problems: list[str]) -> CertificateRefused:
         f"{where} is refused:",
         tuple(problems),
         left="nothing was installed",
-        do="get what is missing from the CA that signed it",
+        do="see that it is the file sent back for this request; get what is missing from the CA that signed it",
     )

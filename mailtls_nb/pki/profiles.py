@@ -24,7 +24,7 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 # Hosts whose clocks are a little behind must not refuse a certificate made a moment ago.
 BACKDATED = timedelta(minutes=5)
 # Far enough for any CA, near enough that every date fits a certificate (RFC 5280 4.1.2.5: year 9999).
-_LONGEST_VALIDITY_DAYS = 36_500
+LONGEST_VALIDITY_DAYS = 36_500
 _PURPOSES: dict[Roles, list[x509.ObjectIdentifier]] = {
     "both": [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH],
     "server": [ExtendedKeyUsageOID.SERVER_AUTH],
@@ -115,8 +115,8 @@ def ca_certificate(
 
     ``name_constraints`` are subtrees as from `names.name_constraints`. Raises BadParameter(valid_days).
     """
-    if not 1 <= valid_days <= _LONGEST_VALIDITY_DAYS:
-        raise BadParameter("valid_days", f"{valid_days} is not between 1 and {_LONGEST_VALIDITY_DAYS} days")
+    if not 1 <= valid_days <= LONGEST_VALIDITY_DAYS:
+        raise BadParameter("valid_days", f"{valid_days} is not between 1 and {LONGEST_VALIDITY_DAYS} days")
     now = now.replace(microsecond=0)
     builder = (
         x509.CertificateBuilder(

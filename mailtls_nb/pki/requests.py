@@ -147,5 +147,5 @@ def _refused(where: str, *problems: str) -> CertificateRefused:
         f"the certificate signing request {where} is refused:",
         tuple(problems),
         left=_NO_CERTIFICATE,
-        do="ask for a new one",
+        do="ask for a new one, or allow the names it asks for with hostname and dns_names",
     )

@@ -14,14 +14,13 @@ from mailtls_nb.observe.openssl_verify import ONLY_CAFILE
 from mailtls_nb.parameters import whole_number
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.partner_pack import partner_pack
-from mailtls_nb.pki.profiles import KeyType, key_type
+from mailtls_nb.pki.profiles import LONGEST_VALIDITY_DAYS, KeyType, key_type
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values, check_common
 from mailtls_nb.procedures.signing_ca import SigningCA
 from mailtls_nb.secret import Secret
 from mailtls_nb.verdict import Claim
 
-_LONGEST_DAYS = 36_500
 _TIMEOUT_S = 60
 _CLOSED = "nobody but its owner can read the private key"
 
@@ -70,7 +69,7 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
         check_common(values)
         return CreateWish(
             name=DistinguishedName(texts["common_name"], texts["organization"], texts["country"]),
-            valid_days=whole_number("valid_days", int(values["valid_days"]), 1, _LONGEST_DAYS, "days"),
+            valid_days=whole_number("valid_days", int(values["valid_days"]), 1, LONGEST_VALIDITY_DAYS, "days"),
             key_type=key_type(texts["key_type"], use="ca"),
             name_constraints=name_constraints("name_constraints", texts["name_constraints"]),
             ca=SigningCA.parse(texts["ca_dir"], texts["ca_passphrase"]),
@@ -85,14 +84,15 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
         there = CADirectory.existing(path, wish.name, wish.key_type, wish.name_constraints)
         return CreateBefore(path, there, context.secret(wish.ca.passphrase))
 
-    def observed(self, wish: CreateWish, before: CreateBefore) -> Observed:  # noqa: ARG002
+    def observed(self, wish: CreateWish, before: CreateBefore) -> Observed:
         if before.there is None:
-            return Observed("There is no CA yet.", (("CA directory", str(before.path)), ("holds", "nothing")))
+            facts = (("CA directory", str(before.path)), ("holds", "nothing"))
+            return Observed("There is no CA yet.", facts, remarks=wish.ca.remarks())
         return Observed(
             "The CA is there already.",
             (("CA directory", str(before.path)), *_facts(before.there)),
             {},
-            before.there.remarks,
+            (*before.there.remarks, *wish.ca.remarks()),
         )
 
     def plan(self, wish: CreateWish, before: CreateBefore) -> Plan:

@@ -40,6 +40,13 @@ class SigningCA:
     def is_testbed(self) -> bool:
         return self.directory == _TESTBED
 
+    def remarks(self) -> tuple[str, ...]:
+        """What the operator should know of how the passphrase is kept."""
+        if self.passphrase.kind != "file":
+            return ()
+        mode = Path(self.passphrase.where).stat().st_mode & 0o777
+        return (f"{self.passphrase.where} can be read by others (mode {mode:04o}).",) if mode & 0o077 else ()
+
     def path(self, testbed: Callable[[], Testbed]) -> Path:
         """The CA directory on this machine."""
         return testbed().ca_dir if self.is_testbed else Path(self.directory)

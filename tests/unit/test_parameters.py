@@ -14,7 +14,6 @@ from mailtls_nb.parameters import (
     Declared,
     absolute_path,
     check_values,
-    comma_list,
     declared_parameters,
     make_paths_absolute,
     parameters_cell,
@@ -174,7 +173,6 @@ def test_readers() -> None:
     assert word("roles", "both", ("both", "server")) == "both"
     assert whole_number("valid_days", 1, 1, 10, "days") == 1
     assert str(absolute_path("csr", "/a b")) == "/a b"
-    assert comma_list(" a, b,,c ") == ("a", "b", "c")
     with pytest.raises(BadParameter, match="roles: 'x' is none of: both, server"):
         word("roles", "x", ("both", "server"))
     with pytest.raises(BadParameter, match="0 days is not between 1 and 10"):

@@ -71,7 +71,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
         trusted_elsewhere=_trusted_elsewhere(host, wish, options(cf).get("CACertFile", "")),
         presented=presented,
         logged=logged,
-        signer=_signer(directory, chain, files),
+        signer=_signer(wish, directory, chain, files),
         wanted=chain.certificate if chain else None,
     )
 
@@ -115,16 +115,18 @@ def _read(host: Host, path: str) -> bytes:
     return content
 
 
-def _signer(directory: CADirectory | None, chain: CertificateChain | None, files: CertificateFiles) -> SignerBefore:
+def _signer(
+    wish: IssueWish, directory: CADirectory | None, chain: CertificateChain | None, files: CertificateFiles
+) -> SignerBefore:
     if chain is not None:
         return SignerBefore(chain.issuers, "")
-    if directory is None:
+    if directory is None or wish.ca is None:
         return SignerBefore((), "")
     status = ""
     if files.certificate is not None:
         serial = files.certificate.serial_number
         status = next((row.status for row in directory.rows() if row.serial == serial), "")
-    return SignerBefore((directory.ca_certificate,), status, directory.remarks)
+    return SignerBefore((directory.ca_certificate,), status, (*directory.remarks, *wish.ca.remarks()))
 
 
 def _sent_back(context: Context, wish: IssueWish, files: CertificateFiles) -> CertificateChain:

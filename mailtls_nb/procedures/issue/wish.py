@@ -10,7 +10,7 @@ from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.names import hostname, hostnames
 from mailtls_nb.parameters import absolute_path, whole_number
-from mailtls_nb.pki.profiles import KeyType, Roles, key_type, valid_roles
+from mailtls_nb.pki.profiles import LONGEST_VALIDITY_DAYS, KeyType, Roles, key_type, valid_roles
 from mailtls_nb.procedures.procedure import Values, check_common
 from mailtls_nb.procedures.signing_ca import SigningCA
 
@@ -18,7 +18,6 @@ Way = Literal["install", "sign", "request", "external"]
 
 # What sendmail.mc can name without any quoting question: the same as the managed block allows.
 _CERT_DIR = re.compile(r"/[A-Za-z0-9/._+@:=-]*[A-Za-z0-9._+@:=-]")
-_LONGEST_DAYS = 36_500
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def read_wish(values: Values) -> IssueWish:
         names=(first, *others),
         roles=valid_roles(texts["roles"]),
         key_type=key_type(texts["key_type"], use="host"),
-        valid_days=whole_number("valid_days", int(values["valid_days"]), 1, _LONGEST_DAYS, "days"),
+        valid_days=whole_number("valid_days", int(values["valid_days"]), 1, LONGEST_VALIDITY_DAYS, "days"),
         cert_dir=_cert_dir(texts["cert_dir"]),
         csr=str(absolute_path("csr", csr)) if csr else "",
         external_certificate=str(absolute_path("external_certificate", external)) if way == "external" else "",
