@@ -234,5 +234,4 @@ def test_another_role_later_keeps_what_the_first_one_has(
         "DNS:partner.example.test, DNS:smtp.example.test",
     ]
     assert "(2048 bit)" in text
-    for role, key in (("server", "rsa-2048"), ("client", "ec-p256")):
-        assert runbooks("02", **of_partner, roles=role, key_type=key).outcome == "unchanged"
+    assert runbooks("02", **of_partner, roles="server", key_type="rsa-2048").outcome == "unchanged"
