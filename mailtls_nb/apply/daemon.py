@@ -58,6 +58,16 @@ left_over() {
     done
 }
 
+end_left_over() {
+    i=0
+    while [ -n "`left_over`" ] && [ $i -lt 50 ]; do
+        if [ $i -lt 20 ]; then signal=TERM; else signal=KILL; fi
+        kill -$signal `left_over` 2>/dev/null || :
+        sleep 0.2 2>/dev/null || sleep 1
+        i=$((i + 1))
+    done
+}
+
 # The daemon writes its pid file once its ports are open. After 2 seconds there must at least be a process.
 await() {
     i=0
@@ -90,18 +100,15 @@ if is_sendmail "$old" && [ "$4" = hup ]; then
         exit 0
     fi
 elif [ "$9" != revive ]; then
-    service restart || :
+    # An init script's own restart may end nothing, drop the pid file and start a second daemon without a port
+    # (Debian's does, of a daemon that was not started by it).
+    case $kind in systemd|smf) service restart || : ;; *) service stop || :; end_left_over; service start || : ;; esac
     await && exit 0
 fi
 [ "$9" = revive ] || exit 1
 
-# It hangs or is gone: end what is left of it, then start it.
-i=0
-while [ -n "`left_over`" ] && [ $i -lt 50 ]; do
-    if [ $i -lt 20 ]; then kill -TERM `left_over` 2>/dev/null || :; else kill -KILL `left_over` 2>/dev/null || :; fi
-    sleep 0.2 2>/dev/null || sleep 1
-    i=$((i + 1))
-done
+# It hangs or is gone.
+end_left_over
 old=
 if [ "$kind" = systemd ] || [ "$kind" = smf ]; then service restart || :; else service start || :; fi
 await
@@ -137,22 +144,26 @@ fi
 """
 
 
+def how_to_start(layout: Layout) -> str:
+    """The operator's command that starts the daemon."""
+    return {
+        "systemd": f"systemctl start {layout.service.name}",
+        "sysv": f"{layout.service.name} start",
+        "smf": f"svcadm enable {layout.service.name}",
+        "pid-file": f"{layout.sendmail} -bd -q30m",
+    }[layout.service.kind]
+
+
 def check_running(host: Host, layout: Layout, listener: Listener) -> None:
     """See that the daemon answers before anything is touched; raises NotReady when it does not."""
     argv = ["sh", "-c", _STATUS, "mailtls-nb: status", layout.pid_file, listener.address, str(listener.port)]
     first, _, command = host.run(argv, timeout_s=60).text.partition("\n")
     if not first.startswith("220"):
-        start = {
-            "systemd": f"systemctl start {layout.service.name}",
-            "sysv": f"{layout.service.name} start",
-            "smf": f"svcadm enable {layout.service.name}",
-            "pid-file": f"{layout.sendmail} -bd -q30m",
-        }[layout.service.kind]
         raise NotReady(
             f"{host.name}: the mail server does not answer on {listener.address} port {listener.port} "
             f"({first.strip()}; pid file {layout.pid_file})",
             left="nothing was touched",
-            do=f"start it and look at its log if it will not: {start}",
+            do=f"start it and look at its log if it will not: {how_to_start(layout)}",
         )
     if layout.service.kind == "pid-file" and not command.startswith("/"):
         raise NotReady(

@@ -13,161 +13,73 @@ longer may.
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mailtls_nb.errors import ChangeFailed, CommandFailed, MailTLSError, NotReady
+from mailtls_nb.apply.journal_scripts import (
+    ACQUIRE,
+    FINISH,
+    LEASE_MINUTES,
+    LOCK_LOST,
+    OVERTAKEN,
+    PRELUDE,
+    REFUSED,
+    ROLL_BACK,
+    STATE,
+)
+from mailtls_nb.errors import ChangeFailed, CommandFailed, MailTLSError, NotReady, StaleApproval
 from mailtls_nb.hosts.base import Completed, Host
 
-STATE = "/var/lib/mailtls-nb"
-
-# A lock of a runner that cannot be asked (another machine) is given up after this long without a sign of life.
-LEASE_MINUTES = 15
-
-_LOCK_LOST = b"mailtls-nb: the lock is no longer ours"
-_REFUSED = b"mailtls-nb: refused: "
+_PROC = Path("/proc")
 
 # Lines of locks that this process could not give back; only this process knows that nobody holds them.
 _abandoned: set[str] = set()
 
-_SETTINGS = rf"""
-set -eu
-umask 077
-LC_ALL=C; export LC_ALL
-PATH=/usr/gnu/bin:/usr/sbin:/sbin:/usr/bin:/bin:/usr/ccs/bin:$PATH; export PATH
-state={STATE}
-t=$state/transaction
-"""
 
-_TAKE_GUARD = r"""
-exec 9>>"$state/guard"
-if command -v flock >/dev/null; then flock -w 60 9; fi
-"""
+@dataclass(frozen=True)
+class Overtaken:
+    """A path that somebody else changed after our change, with its entry: ``kind`` is file or absent (no copy)."""
 
-# $1: our line for the lock. $2: the line of a holder known to be gone, or empty.
-_ACQUIRE = (
-    _SETTINGS
-    + r"""
-mkdir -p "$state"
-chown 0:0 "$state"; chmod 0700 "$state"
-"""
-    + _TAKE_GUARD
-    + rf"""
-printf '%s\n' "$1" >"$state/lock.new"
-if ln "$state/lock.new" "$state/lock" 2>/dev/null; then
-    rm -f "$state/lock.new"
-elif [ -n "$2" ] && [ "`cat "$state/lock"`" = "$2" ]; then
-    mv -f "$state/lock.new" "$state/lock"
-else
-    rm -f "$state/lock.new"
-    if [ -n "`find "$state/lock" -mmin +{LEASE_MINUTES} 2>/dev/null`" ]; then echo silent; else echo held; fi
-    cat "$state/lock"
-    exit 0
-fi
-rm -rf "$state"/done.* "$state"/check.*
-rmdir "$t" 2>/dev/null || :
-if [ -d "$t" ]; then echo interrupted; else mkdir "$t"; echo acquired; fi
-"""
-)
+    path: str
+    number: str
+    kind: str
 
-# Before each change. $1: our line of the lock.
-_PRELUDE = (
-    _SETTINGS
-    + r"""
-lock_lost() { echo "mailtls-nb: the lock is no longer ours" >&2; exit 75; }
-[ -d "$state" ] || lock_lost
-"""
-    + _TAKE_GUARD
-    + r"""
-[ "`cat "$state/lock" 2>/dev/null`" = "$1" ] || lock_lost
-touch "$state/lock"
-shift
+    @property
+    def problem(self) -> str:
+        """Which path, and where its copy is."""
+        copy = f"the copy is {STATE}/transaction/{self.number}/content" if self.kind == "file" else "it was not there"
+        return f"{self.path} (somebody else changed it since, so it was left alone; before the change {copy})"
 
-# Every file is made under this name beside its place, then renamed.
-new_name() { printf '%s.mailtls-nb-new' "$1"; }
-state_of() { stat -c '%a %u %g %Y' -- "$1"; }
-mode_and_owner() { stat -c '%a %u %g' -- "$1"; }
-refuse() { echo "mailtls-nb: refused: $*" >&2; exit 76; }
-path_of() { path=`cat "$1/path"; printf x`; path=${path%x}; }
-
-# register NUMBER PATH: keep what stands at PATH.
-register() {
-    [ ! -d "$t/$1" ] || return 0
-    rm -rf "$t/new"; mkdir "$t/new"
-    printf '%s' "$2" >"$t/new/path"
-    if [ -h "$2" ]; then refuse "$2 is a symbolic link"
-    elif [ -f "$2" ]; then cp -p -- "$2" "$t/new/content"; echo file >"$t/new/kind"
-    elif [ -d "$2" ]; then mode_and_owner "$2" >"$t/new/content"; echo directory >"$t/new/kind"
-    elif [ -e "$2" ]; then refuse "$2 is neither a file nor a directory"
-    else echo absent >"$t/new/kind"
-    fi
-    sync "$t/new"/* 2>/dev/null || :
-    mv "$t/new" "$t/$1"
-}
-set_owner_and_mode() {
-    chown -- "$2" "$1"
-    if [ -d "$1" ]; then chmod u-s,g-s -- "$1"; fi
-    chmod -- "$3" "$1"
-}
-
-entries=$1; shift
-while [ "$entries" -gt 0 ]; do register "$1" "$2"; shift 2; entries=$((entries - 1)); done
-"""
-)
-
-_ROLL_BACK = r"""
-rm -rf "$t/new"
-# What the change made goes first: on a full disk that gives back the room for the rest.
-for d in `ls -r "$t"`; do
-    [ -f "$t/$d/kind" ] || continue
-    path_of "$t/$d"
-    rm -f -- "`new_name "$path"`" || :
-    if [ "`cat "$t/$d/kind"`" = absent ] && { [ ! -d "$path" ] || [ -h "$path" ]; }; then rm -f -- "$path" || :; fi
-done
-for d in `ls -r "$t"`; do
-    [ -f "$t/$d/kind" ] || continue
-    path_of "$t/$d"
-    case `cat "$t/$d/kind"` in
-    absent)
-        if [ -d "$path" ]; then rmdir -- "$path" || :; fi
-        [ ! -e "$path" ] || printf 'bad %s\n' "$path" ;;
-    file)
-        if [ ! -f "$path" ] || ! cmp -s -- "$t/$d/content" "$path" \
-            || [ "`state_of "$t/$d/content"`" != "`state_of "$path"`" ]; then
-            { cp -p -- "$t/$d/content" "`new_name "$path"`" && mv -f -- "`new_name "$path"`" "$path"; } || :
-        fi
-        { cmp -s -- "$t/$d/content" "$path" && [ "`state_of "$t/$d/content"`" = "`state_of "$path"`" ]; } \
-            || printf 'bad %s\n' "$path" ;;
-    directory)
-        set -- `cat "$t/$d/content"`
-        if [ "`mode_and_owner "$path"`" != "$*" ]; then
-            { chown -- "$2:$3" "$path" && chmod u-s,g-s -- "$path" && chmod -- "$1" "$path"; } || :
-        fi
-        [ "`mode_and_owner "$path"`" = "$*" ] || printf 'bad %s\n' "$path" ;;
-    esac
-    printf 'back %s\n' "$path"
-done
-if [ -e "$t/reloading" ]; then echo reloaded; fi
-"""
-
-_FINISH = r"""
-mv "$t" "$state/done.$$"
-rm -f "$state/lock"
-rm -rf "$state/done.$$"
-"""
+    @property
+    def way_out(self) -> str:
+        """The two commands of which one finishes it."""
+        entry, path = f"{STATE}/transaction/{self.number}", shlex.quote(self.path)
+        back = f"cp -p -- {entry}/content {path}" if self.kind == "file" else f"rm -- {path}"
+        return f"to keep {self.path} as it is now: `rm -r {entry}`, or to have it as before the change: `{back}`"
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What a roll-back did: paths proved to be as before, paths that are not, and whether the daemon had been told."""
+    """What a roll-back did.
+
+    Paths proved to be as before; paths that are not; paths that somebody else changed, left alone; directories that
+    stay because of what somebody else put there; and whether the daemon had been told.
+    """
 
     back: tuple[str, ...]
     bad: tuple[str, ...]
+    overtaken: tuple[Overtaken, ...]
+    kept: tuple[str, ...]
     reloaded: bool
+
+    @property
+    def whole(self) -> bool:
+        return not self.bad and not self.overtaken
 
 
 def _identity() -> str:
@@ -182,11 +94,8 @@ def _identity() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat (proc(5)): with the pid it names a process for good."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
+    """Field 22 of /proc/PID/stat (proc(5)): with the pid it names a process for good. None for one that has ended."""
+    fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
@@ -197,7 +106,19 @@ def _is_gone(line: str) -> bool:
     fields, ours = line.split(" ", 5), _identity().split(" ", 5)
     if len(fields) != 6 or ours[1] == "-" or fields[1:3] != ours[1:3]:
         return False
-    return _start_time(int(fields[3])) != fields[4]
+    pid = int(fields[3])
+    try:
+        return _start_time(pid) != fields[4]
+    except OSError:
+        # With hidepid (proc(5)) others' processes cannot be seen there, but the kernel tells whether there is one.
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class Journal:
@@ -232,7 +153,7 @@ class Journal:
         )
 
     def _acquire(self, gone: str) -> str:
-        argv = ["sh", "-c", _ACQUIRE, "mailtls-nb: taking the lock", self._line, gone]
+        argv = ["sh", "-c", ACQUIRE, "mailtls-nb: taking the lock", self._line, gone]
         completed = self.host.run(argv, timeout_s=90)
         _check(completed, f"taking the lock in {STATE}")
         return completed.text
@@ -243,29 +164,42 @@ class Journal:
         script: str,
         *arguments: str,
         changes: Sequence[str] = (),
+        expected: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         timeout_s: float = 90,
     ) -> Completed:
         """Run a script that changes something, after each path of ``changes`` is in the journal; its status is data.
 
-        ``doing`` names it in process lists and records. Raises CommandFailed when a path cannot be entered in the
-        journal, ChangeFailed when the lock is no longer ours.
+        ``doing`` names it in process lists and records. ``expected``: the SHA-256 (hex) of what must stand at a path,
+        or "absent", compared right before. Raises StaleApproval when something else stands there, with nothing done;
+        CommandFailed when a path cannot be entered in the journal, ChangeFailed when the lock is no longer ours.
         """
-        entries = []
-        for path in changes:
-            if path not in self._numbers:
-                self._numbers[path] = f"{len(self._numbers) + 1:04}"
-                entries += [self._numbers[path], path]
-        argv = ["sh", "-c", _PRELUDE + script, f"mailtls-nb: {doing}", self._line, str(len(entries) // 2)]
-        completed = self.host.run([*argv, *entries, *arguments], stdin=stdin, timeout_s=timeout_s)
-        if _LOCK_LOST in completed.stderr:
+        untouched = not self.has_entries
+        added = [path for path in dict.fromkeys(changes) if path not in self._numbers]
+        for path in added:
+            self._numbers[path] = f"{len(self._numbers) + 1:04}"
+        entries = [word for path in dict.fromkeys(changes) for word in (self._numbers[path], path)]
+        wanted = [word for pair in (expected or {}).items() for word in pair]
+        argv = ["sh", "-c", PRELUDE + script, f"mailtls-nb: {doing}", self._line]
+        argv += [str(len(wanted) // 2), *wanted, str(len(entries) // 2), *entries, *arguments]
+        completed = self.host.run(argv, stdin=stdin, timeout_s=timeout_s)
+        if OVERTAKEN in completed.stderr:
+            for path in added:
+                del self._numbers[path]
+            changed = completed.stderr.partition(OVERTAKEN)[2].decode("utf-8", "replace").strip()
+            raise StaleApproval(
+                f"{changed} on {self.host.name} was changed since the plan was made",
+                left="nothing was touched" if untouched else "",
+                do="run again: the plan is made anew",
+            )
+        if LOCK_LOST in completed.stderr:
             raise ChangeFailed(
                 f"{self.host.name}: another run has taken over the lock while {doing}",
                 left="the other run has put back, or will put back, what this one changed",
                 do="look at the host with 07-check-host, then run this again",
             )
-        if _REFUSED in completed.stderr:
-            problem = completed.stderr.partition(_REFUSED)[2].decode("utf-8", "replace").strip()
+        if REFUSED in completed.stderr:
+            problem = completed.stderr.partition(REFUSED)[2].decode("utf-8", "replace").strip()
             raise CommandFailed(f"{doing} on {self.host.name}: {problem}; such a thing is not changed")
         return completed
 
@@ -276,21 +210,40 @@ class Journal:
 
     def roll_back(self) -> Undone:
         """Put everything back and look whether it is: content, mode, owner and time."""
-        completed = self.run("putting everything back", _ROLL_BACK, timeout_s=300)
+        completed = self.run("putting everything back", ROLL_BACK, timeout_s=300)
         _check(completed, "putting everything back")
         lines = completed.text.splitlines()
-        bad = tuple(line.removeprefix("bad ") for line in lines if line.startswith("bad "))
-        back = tuple(line.removeprefix("back ") for line in lines if line.startswith("back "))
-        return Undone(tuple(path for path in back if path not in bad), bad, "reloaded" in lines)
+
+        def named(word: str) -> tuple[str, ...]:
+            return tuple(line.removeprefix(word) for line in lines if line.startswith(word))
+
+        overtaken = tuple(
+            Overtaken(path, number, kind) for number, kind, path in (line.split(" ", 2) for line in named("overtaken "))
+        )
+        bad = named("bad ")
+        back = tuple(path for path in named("back ") if path not in bad)
+        return Undone(back, bad, overtaken, named("kept "), "reloaded" in lines)
 
     def finish(self, *, release: bool = True) -> None:
         """Drop the journal: the change counts, or is undone. Then give the lock back, or begin a new journal."""
         script = (
-            _FINISH if release else 'rm -rf "$t/new"; mv "$t" "$state/done.$$"; mkdir "$t"; rm -rf "$state/done.$$"\n'
+            FINISH if release else 'rm -rf "$t/new"; mv "$t" "$state/done.$$"; mkdir "$t"; rm -rf "$state/done.$$"\n'
         )
         _check(self.run("closing the journal", script), "closing the journal")
         self._numbers.clear()
         self.interrupted = False
+
+    def finished(self) -> bool:
+        """Whether a ``finish`` that failed, or whose answer was lost, was carried out; asks once."""
+        script = 'if [ -d "$t" ]; then echo open; else rm -f "$state/lock"; fi\n'
+        try:
+            completed = self.run("asking whether the change counts", script)
+        except ChangeFailed:
+            # The lock is given back by nobody but us, after the journal is closed.
+            return True
+        except (MailTLSError, OSError):
+            return False
+        return completed.status == 0 and "open" not in completed.text
 
     def abandon(self) -> None:
         """Give the lock back and leave the journal: the next run undoes what is in it."""

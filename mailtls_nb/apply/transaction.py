@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from mailtls_nb.apply.daemon import check_running, check_start, reload_daemon
-from mailtls_nb.apply.journal import STATE, Journal, Undone
-from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError
+from mailtls_nb.apply.daemon import check_running, check_start, how_to_start, reload_daemon
+from mailtls_nb.apply.journal import Journal, Undone
+from mailtls_nb.apply.journal_scripts import STATE
+from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError, NotReady, StaleApproval
 from mailtls_nb.hosts.base import Completed, Host
-from mailtls_nb.sendmail.cf import Listener, differing_options, m4_errors, m4_remarks, smtp_listener
+from mailtls_nb.sendmail.cf import differing_options, m4_errors, m4_remarks, options, smtp_listener
 from mailtls_nb.sendmail.layout import Layout
 
 # $1: path, $2: owner, $3: mode, $4: size. The size tells a whole file from one whose sender was killed.
@@ -90,11 +91,8 @@ class Transaction:
             self._journal.acquire()
             if self._journal.interrupted:
                 self._heal()
-            # A layout observed before healing tells of the interrupted change.
-            if not self.healed:
-                self.layout.refuse_drift(self.host.name)
-            self._listener = self._live_listener()
-            check_running(self.host, self.layout, self._listener)
+            self._listener = smtp_listener(self._live_options())
+            self._check_running()
         except BaseException:
             self._journal.abandon()
             raise
@@ -109,21 +107,43 @@ class Transaction:
         try:
             self._journal.finish()
         except BaseException as failure:
-            self._roll_back(failure)
+            if isinstance(failure, ChangeFailed) or not self._journal.finished():
+                self._roll_back(failure)
+            else:
+                self.remarks.append(
+                    f"the connection failed at the very end ({_sentence(failure)}), but the change counts"
+                )
 
     def make_directory(self, path: str, *, mode: int, owner: str) -> None:
         """Make a directory, or give an existing one this mode and owner (``user:group``). Its parent must exist."""
         self._step(f"making the directory {path}", _MAKE_DIRECTORY, path, owner, f"{mode:04o}", changes=[path])
 
-    def write(self, path: str, data: bytes, *, mode: int, owner: str) -> None:
-        """Replace a file in one step, its old content kept for the way back."""
-        self._step(f"writing {path}", _WRITE, path, owner, f"{mode:04o}", str(len(data)), changes=[path], stdin=data)
+    def write(self, path: str, data: bytes, *, mode: int, owner: str, expected: str | None = None) -> None:
+        """Replace a file in one step, its old content kept for the way back.
+
+        ``expected``: the SHA-256 (hex) of what the plan saw there, or "absent"; StaleApproval when it is not so now.
+        """
+        arguments = (path, owner, f"{mode:04o}", str(len(data)))
+        wanted = {} if expected is None else {path: expected}
+        self._step(f"writing {path}", _WRITE, *arguments, changes=[path], expected=wanted, stdin=data)
 
     def run(
-        self, argv: Sequence[str], *, changes: Sequence[str], stdin: bytes = b"", timeout_s: float = 60
+        self,
+        argv: Sequence[str],
+        *,
+        changes: Sequence[str],
+        expected: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        timeout_s: float = 60,
     ) -> Completed:
-        """Run a command that makes or replaces the files ``changes``; its exit status is data."""
-        return self._journal.run(f"running {argv[0]}", _RUN, *argv, changes=changes, stdin=stdin, timeout_s=timeout_s)
+        """Run a command that makes or replaces the files ``changes``; its exit status is data.
+
+        ``expected`` as for ``write``, for each path that is to be compared.
+        """
+        doing = f"running {argv[0]}"
+        return self._journal.run(
+            doing, _RUN, *argv, changes=changes, expected=expected, stdin=stdin, timeout_s=timeout_s
+        )
 
     def build(self, expected: Mapping[str, str]) -> bool:
         """Build sendmail.cf from the .mc; True when that changed it.
@@ -131,8 +151,12 @@ class Transaction:
         The result must set the ``expected`` options (name in the cf: value). It is made beside the live file,
         checked, tried by a sendmail of its own, and only then renamed over it, so there is always one whole cf. m4 is
         run as the vendor's Makefile runs it, rather than the Makefile itself, which renames whatever m4 left; the
-        new cf is younger than the .mc, so that a later ``make`` finds it done. Raises CommandFailed.
+        new cf is younger than the .mc, so that a later ``make`` finds it done. Raises CommandFailed, and NotReady where
+        the .mc did not build the cf in use before.
         """
+        # A layout observed before healing tells of the interrupted change.
+        if not self.healed:
+            self.layout.refuse_drift(self.host.name)
         cf, scratch = self.layout.cf, self.layout.cf + ".mailtls-nb"
         m4 = self.layout.build
         append = self.layout.mc if m4.appends_mc else ""
@@ -159,9 +183,9 @@ class Transaction:
         self._checked_cf = True
         if sameness == "new":
             self._listener = smtp_listener(new_options)
-            self._step("putting sendmail.cf in place", 'mv -f -- "$1" "$2"\n', scratch, cf, changes=[cf])
+            self._step("putting sendmail.cf in place", 'mv -f -- "$1" "$2"\n', scratch, cf, changes=[scratch, cf])
         else:
-            self._step("keeping the sendmail.cf in use", _KEEP, scratch, cf, self.layout.mc, changes=[cf])
+            self._step("keeping the sendmail.cf in use", _KEEP, scratch, cf, self.layout.mc, changes=[scratch, cf])
         return sameness == "new"
 
     def reload(self) -> None:
@@ -170,73 +194,118 @@ class Transaction:
         Without a ``build`` before, a sendmail of its own tries the live cf first. Raises CommandFailed.
         """
         if not self._checked_cf:
-            check_start(self._journal, self.layout, self.layout.cf, expect_starttls=False)
+            live = self._live_options()
+            self._listener = smtp_listener(live)
+            check_start(self._journal, self.layout, self.layout.cf, expect_starttls="ServerCertFile" in options(live))
         reload_daemon(self._journal, self.layout, self._listener)
 
     def _step(
-        self, doing: str, script: str, *arguments: str, changes: Sequence[str] = (), stdin: bytes = b""
+        self,
+        doing: str,
+        script: str,
+        *arguments: str,
+        changes: Sequence[str],
+        expected: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
     ) -> Completed:
-        completed = self._journal.run(doing, script, *arguments, changes=changes, stdin=stdin)
+        completed = self._journal.run(doing, script, *arguments, changes=changes, expected=expected, stdin=stdin)
         if completed.status != 0:
             printed = completed.stderr.decode("utf-8", "replace").strip()
             raise FileAccessFailed(f"{doing} on {self.host.name} failed: {printed}")
         return completed
 
-    def _put_back(self) -> tuple[Undone, str]:
-        """Put the files back and, if the daemon had been told of the new ones, tell it again."""
-        undone = self._journal.roll_back()
-        if not undone.reloaded:
-            return undone, ""
-        return undone, reload_daemon(self._journal, self.layout, self._live_listener(), revive=True)
-
-    def _live_listener(self) -> Listener:
-        completed = self.host.run(["grep", "^O[[:space:]]*DaemonPortOptions", self.layout.cf], timeout_s=30)
+    def _live_options(self) -> bytes:
+        completed = self.host.run(["grep", "^O", self.layout.cf], timeout_s=30)
         if completed.status > 1:
             completed.check(f"reading {self.layout.cf}")
-        return smtp_listener(completed.stdout)
+        return completed.stdout
+
+    def _check_running(self) -> None:
+        try:
+            check_running(self.host, self.layout, self._listener)
+        except NotReady as error:
+            if not self.healed:
+                raise
+            raise ChangeFailed(error.what, left="; ".join(self.healed), do=error.do) from error
+
+    def _reload_old(self, undone: Undone) -> str:
+        """Have the mail server read the files that were put back, whatever it is at; returns its greeting."""
+        if not undone.whole:
+            check_start(self._journal, self.layout, self.layout.cf, expect_starttls=False)
+        listener = smtp_listener(self._live_options())
+        return reload_daemon(self._journal, self.layout, listener, revive=True)
 
     def _heal(self) -> None:
+        what = f"{self.host.name}: an interrupted change could not be undone"
         try:
-            undone, greeting = self._put_back()
+            undone = self._journal.roll_back()
         except (MailTLSError, OSError) as error:
-            raise self._not_back("an interrupted change could not be undone", error, "") from error
-        if undone.bad:
-            raise self._not_back("an interrupted change could not be undone", None, ", ".join(undone.bad))
+            raise self._not_back(what, error) from error
+        self.remarks += _kept(undone)
         self.healed = tuple(f"{path}: put back after an interrupted change" for path in undone.back)
-        if greeting:
-            self.healed += ("the mail server was reloaded and answers",)
+        failure: CommandFailed | None = None
+        try:
+            # Also where the interrupted run had not told it: whoever restarted it since had it read the change.
+            self._reload_old(undone)
+        except CommandFailed as error:
+            failure = error
+        except (MailTLSError, OSError) as error:
+            raise self._not_back(what, error) from error
+        if not undone.whole:
+            raise self._not_back(what, failure, undone)
         self._journal.finish(release=False)
+        if failure:
+            raise ChangeFailed(
+                f"{self.host.name}: an interrupted change was undone, but the mail server does not answer: "
+                f"{failure.what}",
+                left="; ".join(self.healed),
+                do=f"start it and look at its log if it will not: {how_to_start(self.layout)}",
+            ) from failure
+        self.healed += ("the mail server was reloaded and answers",)
 
     def _roll_back(self, error: BaseException | None) -> None:
         failed = "the change failed: " + _sentence(error) if error else "the temporary change was not taken back"
         what = f"{self.host.name}: {failed}"
         try:
-            undone, greeting = self._put_back()
-            if not undone.bad:
+            undone = self._journal.roll_back()
+            greeting = self._reload_old(undone) if undone.reloaded else ""
+            if undone.whole:
                 self._journal.finish()
         except BaseException as second:
             self._journal.abandon()
-            raise self._not_back(what, second, "") from error
-        if undone.bad:
+            raise self._not_back(what, second) from error
+        if not undone.whole:
             self._journal.abandon()
-            raise self._not_back(what, None, ", ".join(undone.bad)) from error
+            raise self._not_back(what, None, undone) from error
+        self.remarks += _kept(undone)
         if error is None:
             return
-        left = f"everything was put back and compared with its copy ({len(undone.back)} paths)"
-        if greeting:
-            left += "; the mail server was reloaded and answers"
-        else:
-            left += "; the mail server was not touched"
+        overtaken = isinstance(error, StaleApproval)
+        left = "what somebody else changed was kept; everything else" if overtaken else "everything"
+        left += f" was put back and compared with its copy ({len(undone.back)} paths)"
+        left += "; the mail server was reloaded and answers" if greeting else "; the mail server was not touched"
+        left += "".join(f"; {remark}" for remark in _kept(undone))
         do = error.do if isinstance(error, MailTLSError) else ""
         raise ChangeFailed(what, left=left, do=do or "cure what failed, then run this again") from error
 
-    def _not_back(self, what: str, error: BaseException | None, bad: str) -> ChangeFailed:
-        problem = f"not as before: {bad}" if bad else f"putting everything back failed: {_sentence(error)}"
+    def _not_back(self, what: str, error: BaseException | None, undone: Undone | None = None) -> ChangeFailed:
+        problems, ways_out = [], ["cure that"]
+        if undone:
+            bad = (*undone.bad, *(path.problem for path in undone.overtaken))
+            problems.append(f"not as before: {', '.join(bad)}")
+            ways_out = (["cure that"] if undone.bad else []) + [path.way_out for path in undone.overtaken]
+        if error:
+            problems.append(f"putting everything back failed: {_sentence(error)}")
         return ChangeFailed(
             what,
-            left=f"{problem}. The copies are kept in {STATE}/transaction on {self.host.name}",
-            do="cure that and start any run that changes this host: it finishes the way back before anything else",
+            left=f"{'; '.join(problems)}. The copies are kept in {STATE}/transaction on {self.host.name}",
+            do="; ".join(ways_out)
+            + "; then start any run that changes this host: it finishes the way back before anything else",
         )
+
+
+def _kept(undone: Undone) -> list[str]:
+    return [f"the directory {path} stays: somebody else keeps files in it" for path in undone.kept]
 
 
 def heal(host: Host, layout: Layout) -> tuple[str, ...]:

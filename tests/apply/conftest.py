@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from mailtls_nb.apply.transaction import Transaction
-from mailtls_nb.hosts.base import Host
+from mailtls_nb.errors import Unreachable
+from mailtls_nb.hosts.base import Completed, Host
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.sendmail.layout import Layout
 from mailtls_nb.sendmail.mc import cf_options, tls_settings, with_managed_block
@@ -37,11 +38,12 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 done
 """
 
-# Name, mode, owner and (files only) time and content of all that a change may touch.
+# Name, mode, owner and (files only) time and content of all that a change may touch. Debian's init script writes the
+# Makefile anew at each start.
 _SNAPSHOT = r"""
 cd /
 find etc/mail -exec stat -c '%n %F %a %U:%G' {} + | sort
-find etc/mail -type f -exec stat -c '%n %Y' {} + | sort
+find etc/mail -type f ! -name Makefile -exec stat -c '%n %Y' {} + | sort
 find etc/mail -type f -exec sha256sum {} + | sort
 ls -A var/lib/mailtls-nb 2>/dev/null | grep -v '^guard$'
 """
@@ -119,3 +121,55 @@ def relay(pristine: Testbed) -> Relay:
 def relay_of() -> Callable[[Host], Relay]:
     """The same for another host, as it is."""
     return lambda host: Relay(host, observe_layout(host))
+
+
+@pytest.fixture
+def installed(relay: Relay) -> None:
+    """A test begins with certificate 1 in service, whatever the test before left."""
+    if relay.serial() != "serial=01":
+        relay.install(relay.host, 1)
+
+
+@pytest.fixture
+def unchanged(relay: Relay, installed: None) -> Iterator[None]:
+    """The test must leave files, modes, owners, times and the certificate on the port as they are, and no rest."""
+    before = relay.snapshot()
+    yield
+    assert relay.snapshot() == before
+    assert relay.serial() == "serial=01"
+    assert relay.greeting().startswith("220 ")
+
+
+class Breaking:
+    """A host whose transport fails after ``at`` commands, for good or ``times`` times; that one may run unanswered."""
+
+    def __init__(self, host: Host, *, at: int, times: int = 10**6, runs: bool = False) -> None:
+        self._host = host
+        self._good = at
+        self._bad = times
+        self._runs = runs
+
+    @property
+    def name(self) -> str:
+        return self._host.name
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
+        if self._good == 0 and self._bad > 0:
+            self._bad -= 1
+            if self._runs:
+                self._host.run(argv, stdin=stdin, timeout_s=timeout_s)
+            raise Unreachable("the network is down")
+        self._good = max(0, self._good - 1)
+        return self._host.run(argv, stdin=stdin, timeout_s=timeout_s)
+
+    def read(self, path: str) -> bytes | None:
+        return self._host.read(path)
+
+    def write(self, path: str, data: bytes, *, mode: int, owner: str) -> None:
+        self._host.write(path, data, mode=mode, owner=owner)
+
+
+@pytest.fixture
+def breaking(relay: Relay) -> Callable[..., Host]:
+    """The relay whose connection breaks: at its n-th command, see ``Breaking``."""
+    return lambda **when: Breaking(relay.host, **when)

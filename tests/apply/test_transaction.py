@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mailtls_nb.apply.transaction import Transaction, heal
-from mailtls_nb.errors import ChangeFailed, NotReady, Unreachable, VerdictFailed
-from mailtls_nb.hosts.base import Completed, Host
+from mailtls_nb.errors import ChangeFailed, NotReady, VerdictFailed
+from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.layout import observe_layout
 
 if TYPE_CHECKING:
@@ -21,20 +22,8 @@ pytestmark = pytest.mark.testbed
 
 
 @pytest.fixture(autouse=True)
-def _installed(relay: Relay) -> None:
-    """Each test begins with certificate 1 in service, whatever the test before left."""
-    if relay.serial() != "serial=01":
-        relay.install(relay.host, 1)
-
-
-@pytest.fixture
-def unchanged(relay: Relay) -> Iterator[None]:
-    """The test must leave files, modes, owners, times and the certificate on the port as they are, and no rest."""
-    before = relay.snapshot()
-    yield
-    assert relay.snapshot() == before
-    assert relay.serial() == "serial=01"
-    assert relay.greeting().startswith("220 ")
+def _installed(installed: None) -> None:
+    """Each test begins with certificate 1 in service."""
 
 
 def test_a_change_counts(relay: Relay) -> None:
@@ -214,36 +203,14 @@ def test_a_silent_lock_of_another_machine_is_passed_over_after_its_lease(relay: 
         pass
 
 
-class Breaking:
-    """A host whose transport fails for good at its n-th command: before it, or after it was run."""
-
-    def __init__(self, host: Host, *, at: int) -> None:
-        self._host = host
-        self._left = at
-
-    @property
-    def name(self) -> str:
-        return self._host.name
-
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
-        self._left -= 1
-        if self._left < 0:
-            raise Unreachable("the network is down")
-        return self._host.run(argv, stdin=stdin, timeout_s=timeout_s)
-
-    def read(self, path: str) -> bytes | None:
-        return self._host.read(path)
-
-    def write(self, path: str, data: bytes, *, mode: int, owner: str) -> None:
-        self._host.write(path, data, mode=mode, owner=owner)
-
-
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("at", [5, 9])
-def test_a_host_lost_in_the_middle_is_put_back_by_the_next_run(relay: Relay, at: int) -> None:
+def test_a_host_lost_in_the_middle_is_put_back_by_the_next_run(
+    relay: Relay, breaking: Callable[..., Host], at: int
+) -> None:
     """The error says that nothing could be put back; the same process may heal it once the host is there again."""
     with pytest.raises(ChangeFailed, match="the network is down") as caught:
-        relay.install(Breaking(relay.host, at=at), 5)
+        relay.install(breaking(at=at), 5)
     assert "putting everything back failed" in caught.value.left
     assert relay.greeting().startswith("220 ")
     layout = observe_layout(relay.host)
@@ -272,8 +239,66 @@ def test_a_cf_changed_by_hand_is_not_overwritten(relay: Relay) -> None:
     try:
         with (
             pytest.raises(NotReady, match=r"does not build the /etc/mail/sendmail\.cf in use"),
-            Transaction(relay.host, observe_layout(relay.host)),
+            Transaction(relay.host, observe_layout(relay.host)) as change,
         ):
-            pass
+            change.build({})
     finally:
         relay.sh("cp -p /root/cf /etc/mail/sendmail.cf")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_change_that_builds_nothing_is_made_although_the_cf_was_changed_by_hand(relay: Relay) -> None:
+    """A certificate can be renewed after an upgrade of sendmail-cf."""
+    relay.sh("cp -p /etc/mail/sendmail.cf /root/cf; sed -i '1i# by hand' /etc/mail/sendmail.cf")
+    try:
+        with Transaction(relay.host, observe_layout(relay.host), keep=False) as change:
+            change.write("/etc/mail/new", b"x", mode=0o600, owner="root:root")
+    finally:
+        relay.sh("cp -p /root/cf /etc/mail/sendmail.cf")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_key_is_tried_also_where_nothing_is_built(relay: Relay) -> None:
+    """A renewal leaves sendmail.cf alone; a key that cannot be used is found before the daemon reads it."""
+    pid = relay.pid()
+    with (
+        pytest.raises(ChangeFailed, match="does not offer STARTTLS"),
+        Transaction(relay.host, relay.layout) as change,
+    ):
+        change.write(relay.bundle, b"garbage", mode=0o600, owner="root:root")
+        change.reload()
+    assert relay.pid() == pid
+
+
+def test_a_connection_lost_at_the_very_end_is_no_failure(relay: Relay, breaking: Callable[..., Host]) -> None:
+    """The last command was carried out and only its answer was lost: the change counts."""
+    host = breaking(at=3, times=1, runs=True)
+    with Transaction(host, relay.layout) as change:
+        pass
+    assert any("counts" in remark for remark in change.remarks)
+    with Transaction(breaking(at=4, times=1, runs=True), relay.layout) as change:
+        change.write("/etc/mail/new", b"x", mode=0o600, owner="root:root")
+    assert relay.sh("cat /etc/mail/new; echo; rm /etc/mail/new; ls -A /var/lib/mailtls-nb").split() == ["x", "guard"]
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_connection_lost_before_the_very_end_puts_everything_back(
+    relay: Relay, breaking: Callable[..., Host]
+) -> None:
+    """The last command was never carried out."""
+    with (
+        pytest.raises(ChangeFailed, match="the network is down"),
+        Transaction(breaking(at=4, times=1), relay.layout) as change,
+    ):
+        change.write("/etc/mail/new", b"x", mode=0o600, owner="root:root")
+
+
+def test_a_daemon_that_is_restarted_rather_than_signalled(relay: Relay) -> None:
+    """The init script's own restart leaves the old daemon on the port; afterwards there is one, and it is new."""
+    service = dataclasses.replace(relay.layout.service, reload="restart")
+    other = dataclasses.replace(relay, layout=dataclasses.replace(relay.layout, service=service))
+    pid = relay.pid()
+    other.install(relay.host, 8)
+    assert relay.serial() == "serial=08"
+    assert relay.pid() not in ("", pid)
+    assert relay.sh("ps -e -o args= | grep -c '[s]endmail: MTA: accepting'").strip() == "1"
