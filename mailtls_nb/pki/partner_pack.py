@@ -138,10 +138,9 @@ After a change of sendmail.mc, build sendmail.cf. Where there is a Makefile (Deb
 
     make -C /etc/mail
 
-Elsewhere, in the directory of sendmail.mc. The second line must print nothing before you go on to the third:
+Elsewhere, in the directory of sendmail.mc; go on to the second line only when the first printed no `*** ERROR`:
 
     m4 sendmail.mc > sendmail.cf.new
-    grep -F '*** ERROR' sendmail.cf.new
     cp sendmail.cf.new /etc/mail/sendmail.cf
 
 After a change of sendmail.cf or of the file of `confCACERT`: `systemctl restart sendmail`.
