@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import posixpath
 import re
 import secrets
@@ -22,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from mailtls_nb.errors import CommandTimedOut, FileAccessFailed, Unreachable
 from mailtls_nb.hosts import scripts
 from mailtls_nb.hosts.base import Completed
+from mailtls_nb.hosts.environment import client_environment
 from mailtls_nb.hosts.exchange import Exchange, exchange
 
 # A transport that has not brought up a shell on the host by then will not: covers a name server, a TCP connection
@@ -70,7 +70,7 @@ class PosixHost:
 
     def client_environment(self) -> Mapping[str, str]:
         """The environment of the client program."""
-        return os.environ
+        return client_environment()
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run ``argv`` and wait for its end; see the module for what holds there. Arguments may hold any byte but NUL.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mailtls_nb.errors import SetUpError
+from mailtls_nb.hosts.environment import daemon_environment
 from mailtls_nb.testbed import debian
 from mailtls_nb.testbed.progress import say
 
@@ -126,6 +127,19 @@ def _dockerd() -> str | None:
     return shutil.which("dockerd") or shutil.which("dockerd", path="/usr/sbin:/usr/local/sbin:/usr/local/bin")
 
 
+def launch(dockerd: str, log: Path) -> subprocess.Popen[bytes]:
+    """Start a daemon in a session of its own, so that it outlives us and the terminal, without our secrets."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            (dockerd,),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=daemon_environment(),
+            start_new_session=True,
+        )
+
+
 def _start_daemon() -> None:
     if Path("/run/systemd/system").is_dir():
         say("starting Docker's daemon (systemctl start docker)")
@@ -136,9 +150,7 @@ def _start_daemon() -> None:
         if dockerd is None:
             raise SetUpError("docker.io was installed but there is no dockerd", do=_HOW_TO_GET_ONE)
         say(f"starting Docker's daemon (log: {_DAEMON_LOG})")
-        with _DAEMON_LOG.open("ab") as output:
-            # In a session of its own, so that it outlives us and the terminal.
-            subprocess.Popen((dockerd,), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        launch(dockerd, _DAEMON_LOG)
         log = str(_DAEMON_LOG)
     end = time.monotonic() + _DAEMON_START_TIMEOUT_S
     while problem := DOCKER.answers():
