@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from mailtls_nb.hosts.base import Host
-from mailtls_nb.sendmail.layout import Layout, read_layout
+from mailtls_nb.sendmail.layout import Layout, read_drift, read_layout
+
+_ENVIRONMENT = r"""
+LC_ALL=C; export LC_ALL
+PATH=/usr/sbin:/sbin:/usr/bin:/bin:/usr/ccs/bin:/usr/sfw/bin:$PATH; export PATH
+"""
+
+# drift CF DIRECTORY M4...: does the .mc build the cf in use? Prints that, the checksum of the cf as it stands, and that
+# of what m4 prints now. Lines with ##### say who built it, when and where; Debian adds the .mc as comments.
+_DRIFT = r"""
+drift() {
+    cf=$1
+    live=`sed -e '/^#####/d' -e '/^### .*\.mc ###$/,$d' "$cf" | cksum`
+    as_it_stands=`cksum <"$cf"`
+    cd "$2"
+    shift 2
+    built=`"$@" 2>/dev/null </dev/null | sed '/^#####/d' | cksum`
+    cd /
+    if test "$built" = "$live"; then echo same; else echo differs; fi
+    echo "$as_it_stands"
+    echo "$built"
+}
+"""
 
 # One constant script, since each call on a host costs about 100 ms. It reads only; "sendmail -bt" with an empty input
 # prints what it was built with and ends. Backquotes, not $(): the shell of old Solaris knows nothing else.
-_SCRIPT = r"""
-LC_ALL=C; export LC_ALL
-PATH=/usr/sbin:/sbin:/usr/bin:/bin:/usr/ccs/bin:/usr/sfw/bin:$PATH; export PATH
+_SCRIPT = (
+    _ENVIRONMENT
+    + _DRIFT
+    + r"""
 section() { printf '\n== mailtls-nb %s\n' "$1"; }
 real() { readlink -f "$1" 2>/dev/null || echo "$1"; }
 where() { command -v "$1" 2>/dev/null; }
@@ -48,12 +73,9 @@ done
 test -n "$mc" && printf 'mc\t%s\n' "$mc"
 test -n "$cf" && cf=`real $cf` && printf 'cf\t%s\n' "$cf"
 
-# Does the .mc build the cf in use? Lines with ##### say who built it and when; Debian adds the .mc as comments.
-section built-from-mc
+section drift
 if test -f "$cf" && grep 'cf\.m4' "$mc" >/dev/null 2>&1 && where m4 >/dev/null; then
-    built=`cd /etc/mail && m4 "$mc" 2>/dev/null </dev/null | sed '/^#####/d' | cksum`
-    live=`sed -e '/^#####/d' -e '/^### .*\.mc ###$/,$d' "$cf" | cksum`
-    if test "$built" = "$live"; then echo same; else echo differs; fi
+    drift "$cf" "`dirname "$mc"`" m4 "$mc"
 fi
 section interrupted; ls /var/lib/mailtls-nb/transaction 2>/dev/null
 section m4; where m4
@@ -61,6 +83,7 @@ section openssl-path; where openssl
 section openssl-version; openssl version 2>/dev/null
 section end
 """
+)
 
 
 def observe_layout(host: Host) -> Layout:
@@ -75,4 +98,18 @@ def observe_layout(host: Host) -> Layout:
         answers[name] = body
     if "end" not in answers:
         completed.check("reading the layout of sendmail", left="nothing was touched")
-    return read_layout(host.name, answers)
+    layout = read_layout(host.name, answers)
+    # Where cf.m4 is named on m4's command line, the command is known only now.
+    if layout.build.m4_argv == ("m4", layout.mc) and layout.built_checksum:
+        return layout
+    return observe_drift(host, layout)
+
+
+def observe_drift(host: Host, layout: Layout) -> Layout:
+    """The layout with ``drifted`` and the two checksums as they are now, by the same m4 command as a build's."""
+    script = _ENVIRONMENT + _DRIFT + '\ndrift "$@"\n'
+    argv = ["sh", "-c", script, "sh", layout.cf, layout.build.directory, *layout.build.m4_argv]
+    completed = host.run(argv, timeout_s=60)
+    completed.check(f"comparing {layout.mc} with {layout.cf}", left="nothing was touched")
+    drifted, cf_checksum, built_checksum = read_drift(completed.text)
+    return dataclasses.replace(layout, drifted=drifted, cf_checksum=cf_checksum, built_checksum=built_checksum)

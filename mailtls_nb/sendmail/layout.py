@@ -56,7 +56,9 @@ class Layout:
 
     ``version`` is e.g. (8, 17, 1, 9). ``cert_owner`` is ``user:group``. ``daemon_argv`` is the running
     daemon's command from the second line of its pid file, empty when it does not run. ``drifted``: the .mc does not
-    build the cf in use, so a build would change more than asked for. ``interrupted``: a change was cut off, or is going
+    build the cf in use, so a build would change more than asked for. ``cf_checksum`` is that of the cf as it stands,
+    ``built_checksum`` that of what m4 makes of the .mc now, without the lines that say when (both by cksum).
+    ``interrupted``: a change was cut off, or is going
     on; ``mailtls_nb.apply.transaction.heal`` undoes the former. ``remarks`` are sentences for the operator.
     """
 
@@ -85,6 +87,8 @@ class Layout:
     drifted: bool = False
     interrupted: bool = False
     remarks: tuple[str, ...] = ()
+    cf_checksum: str = ""
+    built_checksum: str = ""
 
     @property
     def starttls(self) -> bool:
@@ -197,6 +201,7 @@ def read_layout(host: str, answers: Mapping[str, str]) -> Layout:
     daemon = parse_pid_file(answers["pid-file"])
     real = dict(line.split("\t", 1) for line in answers["real-paths"].splitlines() if "\t" in line)
     mc, cf = real.get("mc", profile.mc), real.get("cf", identity.cf or profile.cf)
+    drifted, cf_checksum, built_checksum = read_drift(answers["drift"])
     return Layout(
         profile=profile.name,
         proved=_is_proved(profile, os_release),
@@ -220,10 +225,18 @@ def read_layout(host: str, answers: Mapping[str, str]) -> Layout:
         log=_log_source(profile, files),
         openssl=answers["openssl-path"].strip(),
         openssl_version=answers["openssl-version"].strip(),
-        drifted=answers["built-from-mc"].strip() == "differs",
+        drifted=drifted,
         interrupted=bool(answers["interrupted"].strip()),
         remarks=_remarks(profile, os_release, identity, cf),
+        cf_checksum=cf_checksum,
+        built_checksum=built_checksum,
     )
+
+
+def read_drift(answer: str) -> tuple[bool, str, str]:
+    """Whether the .mc does not build the cf in use, and the checksums of both; empty where the host was not asked."""
+    sameness, cf_checksum, built_checksum, *_ = (*answer.strip().splitlines(), "", "", "")
+    return sameness == "differs", cf_checksum.strip(), built_checksum.strip()
 
 
 def _identity(host: str, profile: Profile, answers: Mapping[str, str], files: frozenset[str]) -> Identity:

@@ -49,7 +49,7 @@ DEBIAN = {
     "identity": IDENTITY,
     "pid-file-option": "",
     "pid-file": "117\n/usr/sbin/sendmail-mta -Am -L sm-mta -bd -q10m",
-    "built-from-mc": "same\n",
+    "drift": "same\n17 300\n18 200\n",
     "interrupted": "",
     "real-paths": "mc\t/etc/mail/sendmail.mc\ncf\t/etc/mail/sendmail.cf\n",
     "m4": "/usr/bin/m4\n",
@@ -208,8 +208,9 @@ def test_a_name_without_domain_and_an_unusual_cf_are_remarked_on() -> None:
 
 def test_an_interrupted_change_and_a_drifted_cf_are_seen() -> None:
     """Both are in the layout, so that a plan is not made on top of them."""
-    layout = read_layout("relay", DEBIAN | {"built-from-mc": "differs\n", "interrupted": "0001\n"})
+    layout = read_layout("relay", DEBIAN | {"drift": "differs\n17 300\n18 200\n", "interrupted": "0001\n"})
     assert layout.drifted
+    assert (layout.cf_checksum, layout.built_checksum) == ("17 300", "18 200")
     assert layout.interrupted
 
 
