@@ -22,6 +22,7 @@ from mailtls_nb.secret import Secret
 from mailtls_nb.verdict import Claim
 
 _TIMEOUT_S = 60
+_LOCKED = "its private key does not open without the passphrase"
 _CLOSED = "nobody but its owner can read the private key"
 
 
@@ -115,9 +116,9 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
     def unchanged(self, context: Context, wish: CreateWish, before: CreateBefore) -> Applied:
         if before.there is None:
             raise NotReady(f"{before.path} holds no CA")
-        # How the operator keeps an adopted CA is remarked on, not judged.
-        claims = tuple(claim for claim in _claims(context.here, before.there, before.passphrase) if not claim.negative)
-        kept = tuple(claim for claim in claims if claim.holds or claim.claim != _CLOSED)
+        claims = _claims(context.here, before.there, before.passphrase)
+        # How the keeper of an adopted CA guards its key is remarked on, not judged.
+        kept = tuple(claim for claim in claims if claim.holds or claim.claim not in (_LOCKED, _CLOSED))
         return Applied("unchanged", f"the CA {wish.name} is there", kept, *_given_out(context, before.there))
 
 
@@ -195,7 +196,7 @@ def _claims(here: Host, directory: CADirectory, passphrase: Secret) -> tuple[Cla
             opens,
         ),
         Claim(
-            "its private key does not open without the passphrase",
+            _LOCKED,
             "refused",
             "opened" if _opened(here, key, b"\n") else "refused",
             "inspection",

@@ -75,11 +75,12 @@ def test_the_record_says_what_was_done_and_seen(first: Ran, ca: CADirectory) -> 
         "the chain leads to the CA and is for relay.example.test": ("OK", "live"),
         "the same chain is refused for another name": ("refused", "live"),
         "a client without a certificate is not taken for verified": ("verify=NO", "live"),
+        "the certificate is accepted from a client that shows it": ("verify=OK", "live"),
         "a message from testbed:relay arrives verified at testbed:stranger": ("verify=OK", "live"),
         "a message to relay.example.test leaves testbed:stranger over a verified connection": ("verify=OK", "live"),
     }
     assert first.shown["verdict"] == (
-        "changed: relay.example.test uses the certificate on testbed:relay; 7 claims hold, 7 of them proved live."
+        "changed: relay.example.test uses the certificate on testbed:relay; 8 claims hold, 8 of them proved live."
     )
 
 
@@ -191,7 +192,11 @@ def second(first: Ran, machines: Machines, ca: CADirectory, runbooks: Runbooks) 
 def test_a_second_run_says_unchanged_and_touches_nothing(second: Ran, first: Ran) -> None:
     assert (second.outcome, second.exit_status, second.actions) == ("unchanged", 0, [])
     on_port = {name: first.claims[name] for name in list(first.claims)[:4]}
-    assert second.claims == {**on_port, "the certificate verifies as a client's": ("OK", "live")}
+    assert second.claims == {
+        **on_port,
+        "the certificate verifies as a client's": ("OK", "inspection"),
+        "the key beside it is its own": ("yes", "inspection"),
+    }
 
 
 def test_a_wrong_mode_is_one_step_and_is_cured(second: Ran, first: Ran, machines: Machines, runbooks: Runbooks) -> None:
@@ -213,7 +218,10 @@ def test_another_role_later_keeps_what_the_first_one_has(
     assert not [claim for claim in server.claims if claim.startswith("a message from")]
     client = runbooks("02", **of_partner, roles="client")
     assert client.outcome == "changed"
-    assert list(client.claims) == ["a message from testbed:partner arrives verified at testbed:stranger"]
+    assert list(client.claims) == [
+        "the certificate is accepted from a client that shows it",
+        "a message from testbed:partner arrives verified at testbed:stranger",
+    ]
     of_server, of_client = (f"{CERTS}/partner.example.test-{role}.pem" for role in ("server", "client"))
     cf = machines.partner.sh("cat /etc/mail/sendmail.cf")
     assert dict(re.findall(r"^O (\w+)=(/etc/mail/certs.*)$", cf, re.MULTILINE)) == {
