@@ -30,8 +30,9 @@ def test_the_cas_of_a_file_and_of_a_directory_in_use_stay_trusted(
     """The operator's own settings stand in sendmail.mc, before the place of our block."""
     relay, partner_ca = machines.relay, _another_ca(tmp_path)
     relay.sh(f"mkdir -m 755 {OLD} && cat >{OLD}/cas.pem && chmod 644 {OLD}/cas.pem", stdin=partner_ca)
-    define = f"define(`confCACERT', `{OLD}/cas.pem')dnl\\\ndefine(`confCACERT_PATH', `{OLD}')dnl"
-    relay.sh(f'sed -i "s#^MAILER_DEFINITIONS#{define}\\\\nMAILER_DEFINITIONS#" /etc/mail/sendmail.mc')
+    mc = relay.sh("cat /etc/mail/sendmail.mc")
+    own = f"define(`confCACERT', `{OLD}/cas.pem')dnl\ndefine(`confCACERT_PATH', `{OLD}')dnl\nMAILER_DEFINITIONS\n"
+    relay.sh("cat >/etc/mail/sendmail.mc", stdin=mc.replace("MAILER_DEFINITIONS\n", own))
     relay.sh("make -C /etc/mail && /etc/init.d/sendmail reload")
     assert f"O CACertFile={OLD}/cas.pem" in relay.sh("cat /etc/mail/sendmail.cf")
     runbooks("01")

@@ -230,7 +230,9 @@ def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
                 str(wish.host),
                 layout.cf,
                 "Build sendmail.cf beside its place, check it, and move it there.",
-                settings={"argv": " ".join(layout.build.m4_argv)},
+                before=layout.cf_checksum,
+                # What the .mc builds now tells of every file that it includes.
+                settings={"argv": " ".join(layout.build.m4_argv), "built_before": layout.built_checksum},
             )
         )
     return steps
