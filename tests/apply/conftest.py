@@ -44,7 +44,7 @@ _SNAPSHOT = r"""
 cd /
 find etc/mail -exec stat -c '%n %F %a %U:%G' {} + | sort
 find etc/mail -type f ! -name Makefile ! -name databases -exec stat -c '%n %Y' {} + | sort
-find etc/mail -type f ! -name databases -exec sha256sum {} + | sort
+find etc/mail -type f ! -name Makefile ! -name databases -exec sha256sum {} + | sort
 ls -A var/lib/mailtls-nb 2>/dev/null | grep -v '^guard$'
 """
 
