@@ -9,7 +9,6 @@ import pytest
 
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.testbed import Testbed
-
 from tests.procedures.conftest import Machines, Runbooks
 
 pytestmark = pytest.mark.testbed
