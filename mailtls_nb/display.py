@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from html import escape
 
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.procedure import Facts
 from mailtls_nb.verdict import Claim
 
-Facts = tuple[tuple[str, str], ...]
 Table = tuple[tuple[str, ...], ...]
 
 _LEFT = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;word-break:normal"

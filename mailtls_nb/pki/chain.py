@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from mailtls_nb.errors import CertificateRefused
 from mailtls_nb.names import openssl_dn
+from mailtls_nb.pki.certificates import dns_names, extended_key_usage, is_ca, is_issued_by, key_info
 from mailtls_nb.pki.profiles import Roles
 
 _LONGEST_CHAIN = 10
@@ -87,10 +86,10 @@ def check_external(
     taken as trusted. Raises CertificateRefused with every mismatch of key, chain, names, dates and purposes.
     """
     certificates = parse_certificates(data, where=where)
-    leaf = next((c for c in certificates if _key_info(c.public_key()) == _key_info(public_key)), None)
+    leaf = next((c for c in certificates if key_info(c.public_key()) == key_info(public_key)), None)
     problems: list[str] = []
     if leaf is None:
-        leaf = next((c for c in certificates if not _is_ca(c)), certificates[0])
+        leaf = next((c for c in certificates if not is_ca(c)), certificates[0])
         problems.append("no certificate in it is for the key that waits on the host")
     issuers = _issuers(leaf, certificates)
     try:
@@ -105,31 +104,23 @@ def check_external(
 
 def _issuers(leaf: x509.Certificate, certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
     chain = [leaf]
-    while len(chain) < _LONGEST_CHAIN and not _issued(chain[-1], chain[-1]):
-        issuer = next((c for c in certificates if c not in chain and _issued(chain[-1], c)), None)
+    while len(chain) < _LONGEST_CHAIN and not is_issued_by(chain[-1], chain[-1]):
+        issuer = next((c for c in certificates if c not in chain and is_issued_by(chain[-1], c)), None)
         if issuer is None:
             break
         chain.append(issuer)
     return tuple(chain[1:])
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
-
-
 def _chain_problems(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...], now: datetime) -> list[str]:
     problems = []
-    if _issued(leaf, leaf):
+    if is_issued_by(leaf, leaf):
         problems.append("the certificate is signed by its own key, not by a CA")
     elif not issuers:
         problems.append(f"the chain is missing: add the certificate of its issuer, {openssl_dn(leaf.issuer)}")
     for below, issuer in enumerate(issuers):
         name = openssl_dn(issuer.subject)
-        if not _is_ca(issuer):
+        if not is_ca(issuer):
             problems.append(f"its issuer {name} is no CA (basicConstraints)")
         elif (limit := _path_length(issuer)) is not None and below > limit:
             problems.append(f"its issuer {name} allows {limit} CAs below it, there are {below}")
@@ -146,14 +137,14 @@ def _chain_problems(leaf: x509.Certificate, issuers: tuple[x509.Certificate, ...
 
 def _leaf_problems(leaf: x509.Certificate, names: tuple[str, ...], roles: Roles, now: datetime) -> list[str]:
     problems = []
-    if _is_ca(leaf):
+    if is_ca(leaf):
         problems.append("the certificate is a CA's")
-    certified = _dns_names(leaf)
+    certified = dns_names(leaf)
     for name in names:
         if not any(_covers(pattern, name) for pattern in certified):
             problems.append(f"it is not for {name}: its names are {', '.join(certified) or 'none (subjectAltName)'}")
     problems += _date_problems(leaf, "the certificate", now)
-    if (purposes := _purposes(leaf)) is not None:
+    if (purposes := extended_key_usage(leaf)) is not None:
         if roles in ("both", "server") and ExtendedKeyUsageOID.SERVER_AUTH not in purposes:
             problems.append("it may not be used as a server (extendedKeyUsage without serverAuth)")
         if roles in ("both", "client") and ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
@@ -180,21 +171,6 @@ def _covers(pattern: str, name: str) -> bool:
     return pattern == name or (pattern.startswith("*.") and pattern[2:] == name.partition(".")[2])
 
 
-def _dns_names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return names.get_values_for_type(x509.DNSName)
-
-
-def _purposes(certificate: x509.Certificate) -> x509.ExtendedKeyUsage | None:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return None
-
-
 def _key_usage(certificate: x509.Certificate) -> x509.KeyUsage | None:
     try:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value
@@ -214,18 +190,9 @@ def _basic_constraints(certificate: x509.Certificate) -> x509.BasicConstraints |
         return None
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
-    constraints = _basic_constraints(certificate)
-    return constraints is not None and constraints.ca
-
-
 def _path_length(certificate: x509.Certificate) -> int | None:
     constraints = _basic_constraints(certificate)
     return constraints.path_length if constraints else None
-
-
-def _key_info(public_key: CertificatePublicKeyTypes) -> bytes:
-    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _not_verified(certificate: x509.Certificate, role: str, error: VerificationError) -> CertificateRefused:

@@ -11,12 +11,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, CADirectoryError, NotReady
 from mailtls_nb.names import DistinguishedName, openssl_dn
 from mailtls_nb.pki import adoption, cakey, creation, profiles, recovery
 from mailtls_nb.pki.adoption import not_sound
+from mailtls_nb.pki.certificates import is_ca, key_info
 from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.index import Row, parse_rows, row_for, serial_text
 from mailtls_nb.pki.locking import locked, locked_directory
@@ -121,7 +122,7 @@ class CADirectory:
             raise not_sound(f"{error.filename or path}: {error.strerror}", path) from error
         except ValueError as error:
             raise not_sound(f"{layout.certificate} holds no certificate that can be read", path) from error
-        if not _may_sign(certificate):
+        if not is_ca(certificate):
             raise not_sound(f"{layout.certificate} is not the certificate of a CA (basicConstraints)", path)
         return cls(layout, certificate, (*remarks, *adoption.key_remarks(layout)))
 
@@ -211,13 +212,13 @@ class CADirectory:
 
         Looks at the newest rows only (about 2,000): made to take up an issue that was cut short.
         """
-        wanted = _key_info(public_key)
+        wanted = key_info(public_key)
         candidates = (
             self.certificate_for_serial(row.serial)
             for row in reversed(self._newest_rows())
             if row.status == "V" and row.not_after > now
         )
-        return tuple(c for c in candidates if c and _key_info(c.public_key()) == wanted)
+        return tuple(c for c in candidates if c and key_info(c.public_key()) == wanted)
 
     def unmatched(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Serials of certificates without a row, and of rows without a certificate. Reads the whole directory."""
@@ -265,17 +266,6 @@ class CADirectory:
                 do="revoke it (superseded) and run again; or, if it has expired, run `openssl ca -updatedb`; or write "
                 f"`unique_subject = no` into {self.layout.attributes} and {self.layout.configuration}",
             )
-
-
-def _may_sign(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _key_info(public_key: CertificatePublicKeyTypes) -> bytes:
-    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _is_hex(text: str) -> bool:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 from mailtls_nb.errors import BadParameter, NotReady
+from mailtls_nb.pki.profiles import Roles
 from mailtls_nb.sendmail.m4text import INCLUDES_CF_M4, M4Text, read_m4
 
 BEGIN = b"dnl # BEGIN mailtls-nb: TLS settings written by its runbooks; do not edit between the markers"
 END = b"dnl # END mailtls-nb"
-
-Roles = Literal["both", "server", "client"]
 
 # The names in sendmail.mc and the options they become in sendmail.cf (cf/README, "STARTTLS"), in the order written.
 OPTIONS: Mapping[str, str] = {

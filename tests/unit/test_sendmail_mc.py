@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtls_nb.errors import BadParameter, NotReady
+from mailtls_nb.pki.profiles import Roles
 from mailtls_nb.sendmail.mc import (
     BEGIN,
     END,
     OPTIONS,
-    Roles,
     managed_block,
     managed_settings,
     remarks,

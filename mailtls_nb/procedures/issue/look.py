@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, CertificateRefused, NotReady
 from mailtls_nb.hosts.base import Host
@@ -176,8 +176,3 @@ def _certifiable(key: object) -> CertificatePublicKeyTypes:
 def certificate_pem(certificates: tuple[x509.Certificate, ...]) -> bytes:
     """Certificates as PEM, one after the other."""
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
-
-
-def key_info(key: CertificatePublicKeyTypes) -> bytes:
-    """A public key in the one form that can be compared."""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
 from mailtls_nb.observe.port25 import Presented
+from mailtls_nb.pki.certificates import dns_names, extended_key_usage, is_issued_by
 from mailtls_nb.pki.profiles import BACKDATED, key_word
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.sendmail.cf import options
@@ -76,7 +77,7 @@ def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
         reasons.append("its private key does not belong to it")
     if wish.way == "external":
         return (*reasons, *(() if installed == before.wanted else ("it is not the one that was sent back",)))
-    if not _is_issued_by(installed, before.signer.certificates):
+    if not any(is_issued_by(installed, issuer) for issuer in before.signer.certificates):
         reasons.append("it was issued by another CA")
     elif before.signer.installed_status not in ("V", ""):
         reasons.append("the CA has revoked it" if before.signer.installed_status == "R" else "the CA says it expired")
@@ -93,31 +94,11 @@ def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _is_issued_by(certificate: x509.Certificate, issuers: tuple[x509.Certificate, ...]) -> bool:
-    for issuer in issuers:
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except Exception:  # noqa: S112  three types of error, all of which mean: not by this one
-            continue
-        return True
-    return False
-
-
-def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The DNS names in the certificate's subjectAltName."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return tuple(names.get_values_for_type(x509.DNSName))
-
-
 def purposes(certificate: x509.Certificate) -> str:
     """``both``, ``server`` or ``client`` by the certificate's extended key usage; empty when it has neither."""
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return "both"  # RFC 5280 4.2.1.12: without the extension the key may be used for any purpose
+    usage = extended_key_usage(certificate)
+    if usage is None:
+        return "both"
     server, client = ExtendedKeyUsageOID.SERVER_AUTH in usage, ExtendedKeyUsageOID.CLIENT_AUTH in usage
     return "both" if server and client else "server" if server else "client" if client else ""
 

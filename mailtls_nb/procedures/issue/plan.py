@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.certificate_files import FileStatus
+from mailtls_nb.pki.certificates import dns_names
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step, sha256, unified_diff
-from mailtls_nb.procedures.issue.observation import HostBefore, dns_names, fingerprint, reasons_to_issue
+from mailtls_nb.procedures.issue.observation import HostBefore, fingerprint, reasons_to_issue
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.sendmail.cf import differing_options, options
 from mailtls_nb.sendmail.mc import cf_options, managed_block, with_managed_block

@@ -8,11 +8,12 @@ from pathlib import Path
 from cryptography import x509
 
 from mailtls_nb.errors import BadParameter
+from mailtls_nb.pki.certificates import dns_names
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import PublicKey, key_word
 from mailtls_nb.pki.requests import SigningRequest, read_request
 from mailtls_nb.procedures.issue.look import open_ca
-from mailtls_nb.procedures.issue.observation import dns_names, lifetime_days, purposes
+from mailtls_nb.procedures.issue.observation import lifetime_days, purposes
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
 

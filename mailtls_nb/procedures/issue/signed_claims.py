@@ -7,7 +7,7 @@ from typing import Literal
 from cryptography import x509
 
 from mailtls_nb.observe.openssl_verify import WRONG_NAME, openssl_verify
-from mailtls_nb.procedures.issue.look import key_info
+from mailtls_nb.pki.certificates import key_info
 from mailtls_nb.procedures.issue.sign import SignBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
