@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from cryptography import x509
 
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.procedures.issue import put_into_service, sign
 from mailtls_nb.testbed import Testbed
 from tests.procedures.conftest import Machine, Machines, Runbooks
 
@@ -64,6 +67,31 @@ def test_another_serial_on_the_port_undoes_the_change(
     assert ran.claims["STARTTLS is offered"] == ("not offered", "live")
     assert "not offered" in ran.shown["evidence"]
     assert "verdict" not in ran.shown
+
+
+def test_what_is_saved_while_the_certificate_is_signed_is_not_overwritten(
+    pristine: Testbed, runbooks: Runbooks, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator saves sendmail.mc after the last look at it and before it would be written."""
+    relay = machines.relay
+
+    def sign_and_edit(*arguments: Any) -> x509.Certificate:
+        certificate: x509.Certificate = sign.sign_key(*arguments)
+        relay.sh("cp -p /etc/mail/sendmail.mc /tmp/mc && echo 'dnl # edited meanwhile' >>/etc/mail/sendmail.mc")
+        return certificate
+
+    monkeypatch.setattr(put_into_service, "sign_key", sign_and_edit)
+    with put_back(relay):
+        try:
+            ran = runbooks("02")
+            saved = relay.sh("cat /etc/mail/sendmail.mc")
+        finally:
+            relay.sh("cp -p /tmp/mc /etc/mail/sendmail.mc; rm -f /tmp/mc")
+    assert saved.endswith("dnl # edited meanwhile\n")
+    assert "mailtls-nb" not in saved
+    assert (ran.outcome, ran.exit_status) == ("failed", 1)
+    assert "/etc/mail/sendmail.mc" in ran.said
+    assert "was changed since the plan was made" in ran.said
 
 
 def test_a_probe_that_reaches_another_server_is_seen_before_anything_is_touched(

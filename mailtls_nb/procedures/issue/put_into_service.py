@@ -104,7 +104,8 @@ def _file_step(change: Transaction, wish: IssueWish, step: Step) -> None:
             made = change.run(argv, changes=(step.target,), timeout_s=_KEY_TIMEOUT_S)
             made.check("making the private key")
         case "write" if step.content is not None:
-            change.write(step.target, step.content, mode=int(mode, 8), owner=owner)
+            # What was saved there since the look under the lock is not overwritten.
+            change.write(step.target, step.content, mode=int(mode, 8), owner=owner, expected=step.before)
         case _:
             raise NotReady(f"this run cannot do the step {step.action} on {step.target}")
 
