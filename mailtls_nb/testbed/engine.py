@@ -127,16 +127,19 @@ def _dockerd() -> str | None:
     return shutil.which("dockerd") or shutil.which("dockerd", path="/usr/sbin:/usr/local/sbin:/usr/local/bin")
 
 
-def launch(dockerd: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a daemon in a session of its own, so that it outlives us and the terminal, without our secrets."""
+def launch(dockerd: str, log: Path) -> None:
+    """Start a daemon in a session of its own, so that it outlives us and the terminal, without our secrets.
+
+    setsid(1) leaves it to init: to us it would stay a child that nobody waits for.
+    """
     with log.open("ab") as output:
-        return subprocess.Popen(
-            (dockerd,),
+        subprocess.run(
+            ("setsid", "--fork", dockerd),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env=daemon_environment(),
-            start_new_session=True,
+            check=True,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,11 @@ def test_a_container_engine_that_is_started_gets_no_secret(tmp_path: Path, monke
     dockerd, seen = tmp_path / "dockerd", tmp_path / "seen"
     dockerd.write_text(f"#!/bin/sh\nenv >{seen}.new\nmv {seen}.new {seen}\n")
     dockerd.chmod(0o755)
-    engine.launch(str(dockerd), tmp_path / "log").wait(timeout=10)
+    engine.launch(str(dockerd), tmp_path / "log")
+    deadline = time.monotonic() + 10
+    while not seen.exists():
+        assert time.monotonic() < deadline, "the program was not started"
+        time.sleep(0.02)
     given = seen.read_text()
     assert "CA_PASSPHRASE=" not in given
     assert "PATH=" in given
