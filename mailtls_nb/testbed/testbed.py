@@ -63,6 +63,8 @@ class Testbed:
         self.release = release
         self.identity = hashlib.sha256(str(self.state_dir).encode()).hexdigest()[:8]
         self.ca_dir = self.state_dir / "ca"
+        # The CA of the partner's organisation: see mailtls_nb.testbed.organisation.
+        self.partner_ca_dir = self.state_dir / "partner-ca"
         self._engine = engine
 
     @classmethod
@@ -89,19 +91,19 @@ class Testbed:
             self._up(ready_timeout_s)
 
     def down(self) -> None:
-        """Remove the containers, the network, the CA and the passphrase of this testbed."""
+        """Remove the containers, the network, the CAs and the passphrase of this testbed."""
         with self._locked():
             self._remove_containers()
             for network in self._networks():
                 self.engine.run("network", "rm", network, doing="removing the testbed's network")
-            shutil.rmtree(self.ca_dir, ignore_errors=True)
+            self._remove_cas()
             self._passphrase_path.unlink(missing_ok=True)
 
     def reset(self) -> None:
-        """Put all hosts back to pristine and remove the CA directory; the passphrase stays."""
+        """Put all hosts back to pristine and remove the CA directories; the passphrase stays."""
         with self._locked():
             self._remove_containers()
-            shutil.rmtree(self.ca_dir, ignore_errors=True)
+            self._remove_cas()
             self._up(_READY_TIMEOUT_S)
 
     def status(self) -> tuple[HostState, ...]:
@@ -261,6 +263,10 @@ class Testbed:
         names = list(self._containers())
         with ThreadPoolExecutor(len(HOSTS)) as pool:
             list(pool.map(lambda name: self.engine.run("rm", "-f", name, doing="removing a container"), names))
+
+    def _remove_cas(self) -> None:
+        for directory in (self.ca_dir, self.partner_ca_dir):
+            shutil.rmtree(directory, ignore_errors=True)
 
     def _networks(self) -> dict[str, str]:
         """The testbed's networks by name, each with its subnet (empty where it has none)."""
