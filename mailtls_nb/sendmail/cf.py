@@ -83,3 +83,55 @@ def m4_remarks(output: str) -> tuple[str, ...]:
     """Other lines of m4's error output, such as ``*** WARNING``."""
     errors = m4_errors(output)
     return tuple(line.strip() for line in output.splitlines() if line.strip() and line.strip() not in errors)
+
+
+# Kinds that makemap makes (makemap(8)), with the ending of the file that sendmail opens; of dbm there are two files.
+_MADE_BY_MAKEMAP = {"hash": ".db", "btree": ".db", "cdb": ".cdb", "dbm": ".pag"}
+
+# "Kname class flags file" (Sendmail Installation and Operation Guide, 5.11); each flag is one word.
+_ACCESS_LINE = re.compile(
+    rb"^(?P<start>Kaccess[ \t]+(?P<kind>\S+)(?P<flags>(?:[ \t]+-\S*)*))(?:[ \t]+(?P<path>[^-\s][^\r\n]*?))?[ \t\r]*$",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class AccessDatabase:
+    """The map of FEATURE(access_db): ``kind`` such as hash, cdb or ldap, ``path`` as the cf names it.
+
+    ``optional``: sendmail starts and looks nothing up where the file is missing (flag -o).
+    """
+
+    kind: str
+    path: str
+    optional: bool
+
+    @property
+    def made_by_makemap(self) -> bool:
+        """Whether ``makemap kind database < text`` makes it; an ldap or sequence map has no text file."""
+        return self.kind in _MADE_BY_MAKEMAP and self.path.startswith("/")
+
+    @property
+    def text(self) -> str:
+        """The file that makemap is fed, where Debian, Red Hat and cf/README have it: the path without its ending."""
+        return self.path.removesuffix(_MADE_BY_MAKEMAP.get(self.kind, ""))
+
+    @property
+    def database(self) -> str:
+        """The file that makemap makes and sendmail opens, whether the path names its ending or not."""
+        return self.text + _MADE_BY_MAKEMAP.get(self.kind, "")
+
+
+def access_database(cf: bytes) -> AccessDatabase | None:
+    """The access map of a built cf, None without FEATURE(access_db): then no entry of it means anything."""
+    lines = list(_ACCESS_LINE.finditer(cf))
+    if not lines:
+        return None
+    found = lines[-1]
+    kind, path = (part.decode("utf-8", "surrogateescape") for part in (found["kind"], found["path"] or b""))
+    return AccessDatabase(kind, path, optional=b"-o" in found["flags"].split())
+
+
+def with_access_path(cf: bytes, path: str) -> bytes:
+    """A cf whose access map is looked for at ``path``, all else as it is."""
+    return _ACCESS_LINE.sub(lambda line: line["start"] + b" " + path.encode(), cf)
