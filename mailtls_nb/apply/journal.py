@@ -43,7 +43,7 @@ _abandoned: set[str] = set()
 
 @dataclass(frozen=True)
 class Overtaken:
-    """A path that somebody else changed after our change, with its entry: ``kind`` is file or absent (no copy)."""
+    """A path that somebody else changed after our change, with its entry: ``kind`` is file, link or absent (no copy)."""
 
     path: str
     number: str
@@ -52,14 +52,20 @@ class Overtaken:
     @property
     def problem(self) -> str:
         """Which path, and where its copy is."""
-        copy = f"the copy is {STATE}/transaction/{self.number}/content" if self.kind == "file" else "it was not there"
+        kept = f"{STATE}/transaction/{self.number}/content"
+        copies = {"file": f"the copy is {kept}", "link": f"it was a link to what {kept} names"}
+        copy = copies.get(self.kind, "it was not there")
         return f"{self.path} (somebody else changed it since, so it was left alone; before the change {copy})"
 
     @property
     def way_out(self) -> str:
         """The two commands of which one finishes it."""
         entry, path = f"{STATE}/transaction/{self.number}", shlex.quote(self.path)
-        back = f"cp -p -- {entry}/content {path}" if self.kind == "file" else f"rm -- {path}"
+        commands = {
+            "file": f"cp -p -- {entry}/content {path}",
+            "link": f'rm -f -- {path}; ln -s -- "$(cat {entry}/content)" {path}',
+        }
+        back = commands.get(self.kind, f"rm -- {path}")
         return f"to keep {self.path} as it is now: `rm -r {entry}`, or to have it as before the change: `{back}`"
 
 
@@ -165,13 +171,15 @@ class Journal:
         *arguments: str,
         changes: Sequence[str] = (),
         expected: Mapping[str, str] | None = None,
+        links: bool = False,
         stdin: bytes = b"",
         timeout_s: float = 90,
     ) -> Completed:
         """Run a script that changes something, after each path of ``changes`` is in the journal; its status is data.
 
         ``doing`` names it in process lists and records. ``expected``: the SHA-256 (hex) of what must stand at a path,
-        or "absent", compared right before. Raises StaleApproval when something else stands there, with nothing done;
+        "link TARGET" or "absent", compared right before. ``links``: a path may be a symbolic link, and is then changed
+        itself. Raises StaleApproval when something else stands there, with nothing done;
         CommandFailed when a path cannot be entered in the journal, ChangeFailed when the lock is no longer ours.
         """
         untouched = not self.has_entries
@@ -180,7 +188,7 @@ class Journal:
             self._numbers[path] = f"{len(self._numbers) + 1:04}"
         entries = [word for path in dict.fromkeys(changes) for word in (self._numbers[path], path)]
         wanted = [word for pair in (expected or {}).items() for word in pair]
-        argv = ["sh", "-c", PRELUDE + script, f"mailtls-nb: {doing}", self._line]
+        argv = ["sh", "-c", PRELUDE + script, f"mailtls-nb: {doing}", self._line, "links" if links else ""]
         argv += [str(len(wanted) // 2), *wanted, str(len(entries) // 2), *entries, *arguments]
         completed = self.host.run(argv, stdin=stdin, timeout_s=timeout_s)
         if OVERTAKEN in completed.stderr:

@@ -51,8 +51,9 @@ if [ -d "$t" ]; then echo interrupted; else mkdir "$t"; echo acquired; fi
 """
 )
 
-# Before each change. $1: our line of the lock; then a count and as many pairs of path and expected content; then a
-# count and as many pairs of number and path that are about to be changed.
+# Before each change. $1: our line of the lock; $2: "links" where symbolic links themselves may be changed; then a count
+# and as many pairs of path and expected content; then a count and as many pairs of number and path that are about to
+# be changed.
 PRELUDE = (
     SETTINGS
     + r"""
@@ -63,7 +64,8 @@ lock_lost() { echo "mailtls-nb: the lock is no longer ours" >&2; exit 75; }
     + r"""
 [ "`cat "$state/lock" 2>/dev/null`" = "$1" ] || lock_lost
 touch "$state/lock"
-shift
+links=$2
+shift 2
 
 # Every file is made under this name beside its place, then renamed.
 new_name() { printf '%s.mailtls-nb-new' "$1"; }
@@ -73,7 +75,7 @@ refuse() { echo "mailtls-nb: refused: $*" >&2; exit 76; }
 path_of() { path=`cat "$1/path"; printf x`; path=${path%x}; }
 # The SHA-256 of a file's content, or what is there instead of a file.
 content_of() {
-    if [ -h "$1" ]; then echo link
+    if [ -h "$1" ]; then echo "link `readlink "$1"`"
     elif [ -f "$1" ]; then openssl dgst -sha256 <"$1" | sed 's/^.*= *//'
     elif [ -e "$1" ]; then echo other
     else echo absent
@@ -86,7 +88,9 @@ register() {
     if [ -d "$t/$1" ]; then rm -f "$t/$1/wrote"; return 0; fi
     rm -rf "$t/new"; mkdir "$t/new"
     printf '%s' "$2" >"$t/new/path"
-    if [ -h "$2" ]; then refuse "$2 is a symbolic link"
+    if [ -h "$2" ]; then
+        [ "$links" = links ] || refuse "$2 is a symbolic link"
+        readlink "$2" >"$t/new/content"; echo link >"$t/new/kind"
     elif [ -f "$2" ]; then cp -p -- "$2" "$t/new/content"; echo file >"$t/new/kind"
     elif [ -d "$2" ]; then mode_and_owner "$2" >"$t/new/content"; echo directory >"$t/new/kind"
     elif [ -e "$2" ]; then refuse "$2 is neither a file nor a directory"
@@ -134,6 +138,7 @@ overtaken() {
     case `cat "$1/kind"` in
     absent) [ "$now" != absent ] ;;
     file) ! cmp -s -- "$1/content" "$path" ;;
+    link) [ "$now" != "link `cat "$1/content"`" ] ;;
     *) return 1 ;;
     esac
 }
@@ -165,6 +170,11 @@ for d in `ls -r "$t"`; do
         fi
         { cmp -s -- "$t/$d/content" "$path" && [ "`state_of "$t/$d/content"`" = "`state_of "$path"`" ]; } \
             || printf 'bad %s\n' "$path" ;;
+    link)
+        if [ "`content_of "$path"`" != "link `cat "$t/$d/content"`" ]; then
+            { rm -f -- "$path" && ln -s -- "`cat "$t/$d/content"`" "$path"; } || :
+        fi
+        [ "`content_of "$path"`" = "link `cat "$t/$d/content"`" ] || printf 'bad %s\n' "$path" ;;
     directory)
         set -- `cat "$t/$d/content"`
         if [ "`mode_and_owner "$path"`" != "$*" ]; then

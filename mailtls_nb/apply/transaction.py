@@ -35,6 +35,24 @@ _MAKE_DIRECTORY = r"""
 set_owner_and_mode "$1" "$2" "$3"
 """
 
+# $1: the link, $2: what it leads to. A rename onto a link to a directory would end in that directory.
+_LINK = r"""
+[ ! -d "$1" ] || { echo "$1 is or leads to a directory" >&2; exit 1; }
+new=`new_name "$1"`
+rm -f -- "$new"
+ln -s -- "$2" "$new"
+mv -f -- "$new" "$1"
+"""
+
+_MOVE = r"""
+[ ! -d "$1" ] && [ ! -d "$2" ] || { echo "$1 or $2 is or leads to a directory" >&2; exit 1; }
+mv -f -- "$1" "$2"
+"""
+
+_REMOVE = r"""
+rm -f -- "$1"
+"""
+
 # The shell keeps the guard while the command runs, the command does not inherit it: it may leave a process behind.
 _RUN = r"""
 "$@" 9>&-
@@ -127,6 +145,24 @@ class Transaction:
         wanted = {} if expected is None else {path: expected}
         self._step(f"writing {path}", _WRITE, *arguments, changes=[path], expected=wanted, stdin=data)
 
+    def link(self, path: str, target: str, *, expected: str | None = None) -> None:
+        """Make, or replace in one step, the symbolic link ``path``; ``target`` is what it names, absolute or beside it.
+
+        ``expected`` as for ``write``, "link TARGET" for a link.
+        """
+        wanted = {} if expected is None else {path: expected}
+        self._step(f"linking {path}", _LINK, path, target, changes=[path], expected=wanted, links=True)
+
+    def move(self, path: str, to: str, *, expected: str | None = None) -> None:
+        """Rename a file or a symbolic link, in place of what stands at ``to``; ``expected`` is for ``path``."""
+        wanted = {} if expected is None else {path: expected}
+        self._step(f"renaming {path}", _MOVE, path, to, changes=[path, to], expected=wanted, links=True)
+
+    def remove(self, path: str, *, expected: str | None = None) -> None:
+        """Remove a file, or a symbolic link and not what it leads to; ``expected`` as for ``link``."""
+        wanted = {} if expected is None else {path: expected}
+        self._step(f"removing {path}", _REMOVE, path, changes=[path], expected=wanted, links=True)
+
     def run(
         self,
         argv: Sequence[str],
@@ -206,9 +242,12 @@ class Transaction:
         *arguments: str,
         changes: Sequence[str],
         expected: Mapping[str, str] | None = None,
+        links: bool = False,
         stdin: bytes = b"",
     ) -> Completed:
-        completed = self._journal.run(doing, script, *arguments, changes=changes, expected=expected, stdin=stdin)
+        completed = self._journal.run(
+            doing, script, *arguments, changes=changes, expected=expected, links=links, stdin=stdin
+        )
         if completed.status != 0:
             printed = completed.stderr.decode("utf-8", "replace").strip()
             raise FileAccessFailed(f"{doing} on {self.host.name} failed: {printed}")

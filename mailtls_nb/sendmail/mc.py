@@ -21,6 +21,8 @@ END = b"dnl # END mailtls-nb"
 OPTIONS: Mapping[str, str] = {
     "confCACERT_PATH": "CACertPath",
     "confCACERT": "CACertFile",
+    "confCRL_PATH": "CRLPath",
+    "confCRL": "CRLFile",
     "confSERVER_CERT": "ServerCertFile",
     "confSERVER_KEY": "ServerKeyFile",
     "confCLIENT_CERT": "ClientCertFile",
