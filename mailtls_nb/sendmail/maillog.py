@@ -13,12 +13,17 @@ from typing import Literal
 
 _PREFIX = re.compile(
     r"(?P<time>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\S+) +(?P<host>\S+) +"
-    r"(?P<tag>[\w./-]+)\[(?P<pid>\d+)\]: (?:\[ID \d+ [\w.]+\] )?(?P<text>.*)"
+    r"(?P<tag>[\w./-]+)\[(?P<pid>\d{1,10})\]: (?:\[ID \d+ [\w.]+\] )?(?P<text>.*)"
 )
 _STARTTLS = re.compile(
     r"STARTTLS=(?P<direction>server|client), relay=(?P<relay>[^,]*), version=(?P<version>[^,]*), "
-    r"verify=(?P<verify>\w+), cipher=(?P<cipher>[^,]*), bits=(?P<bits>\d+)/(?P<algorithm_bits>\d+)"
+    r"verify=(?P<verify>\w+), cipher=(?P<cipher>[^,]*), bits=(?P<bits>\d{1,6})/(?P<algorithm_bits>\d{1,6})"
 )
+# Written at log level 12 and above.
+_CERTIFICATE = re.compile(
+    r"STARTTLS=(?P<direction>server|client), cert-subject=(?P<subject>.*), cert-issuer=(?P<issuer>.*), verifymsg=.*"
+)
+_AUTH = re.compile(r"AUTH=server, relay=(?P<relay>.*), authid=.*, mech=[^,]*, bits=(?P<bits>\d{1,6})")
 _QUEUE_ID = re.compile(r"(?P<queue_id>NOQUEUE|[0-9A-Za-z]{8,20}): (?P<rest>.*)")
 _REJECT = re.compile(
     r"ruleset=(?P<ruleset>\w+), arg1=(?P<arg1>.*?)(?:, arg2=(?P<arg2>.*?))?, relay=(?P<relay>[^,]*), "
@@ -26,9 +31,17 @@ _REJECT = re.compile(
 )
 # The names stand in this order; a message id comes from outside and may hold anything but what ends it.
 _FROM = re.compile(
-    r"from=(?P<sender>.*?), size=(?P<size>-?\d+), .*?msgid=(?P<message_id>.*?), (?:\w+=.*, )?relay=(?P<relay>.*)"
+    r"from=(?P<sender>.*?), size=-?\d+, class=-?\d+, nrcpts=(?P<count>\d{1,9}), "
+    r"(?:msgid=(?P<message_id>.*?), )?(?P<fields>(?:\w+=.*, )?)relay=(?P<relay>.*)"
 )
-_TO = re.compile(r"to=(?P<recipients>.*?), (?:ctladdr=.*?, )?delay=.*?, (?:.*, )?stat=(?P<status>.*)")
+_PROTOCOL = re.compile(r".*\bproto=(?P<protocol>\w+), ")
+# The status holds what the other server replied, so the first stat= is the one that sendmail wrote.
+_TO = re.compile(
+    r"to=(?P<recipients>.*?), (?:ctladdr=.*?, )?delay=(?P<fields>[\d:+]+, (?:[\w-]+=[^,]*, )*?)stat=(?P<status>.*)"
+)
+_MAILER = re.compile(r"\bmailer=(?P<mailer>[^,]*), ")
+_TO_RELAY = re.compile(r"\brelay=(?P<relay>[^,]*), ")
+_FORGED = " (may be forged)"
 _RELAY = re.compile(r"(?P<name>.*?) ?\[(?P<address>[^\]]*)\]")
 
 
@@ -63,6 +76,28 @@ class StarttlsLine:
 
 
 @dataclass(frozen=True)
+class CertificateLine:
+    """The certificate of the process' latest TLS session: subject and issuer in sendmail's spelling (/C=/O=/CN=)."""
+
+    time_text: str
+    pid: int
+    direction: Literal["server", "client"]
+    subject: str
+    issuer: str
+
+
+@dataclass(frozen=True)
+class AuthLine:
+    """A client that authenticated itself; ``bits`` is what its mechanism encrypts with ({auth_ssf})."""
+
+    time_text: str
+    pid: int
+    relay_name: str
+    relay_address: str
+    bits: int
+
+
+@dataclass(frozen=True)
 class RejectLine:
     """A command that a ruleset refused; ``reply`` is the SMTP reply as sent."""
 
@@ -79,7 +114,11 @@ class RejectLine:
 
 @dataclass(frozen=True)
 class ReceivedLine:
-    """A message taken in (``from=``); ``message_id`` with its angle brackets."""
+    """A message taken in (``from=``); ``message_id`` with its angle brackets, empty where none was logged.
+
+    ``recipient_count`` is 0 where all were refused. ``relay_forged``: the address is none of that name's. ``protocol``
+    is SMTP, ESMTP, ESMTPS, ... (RFC 3848), empty for a message that a program handed over.
+    """
 
     time_text: str
     pid: int
@@ -88,17 +127,26 @@ class ReceivedLine:
     message_id: str
     relay_name: str
     relay_address: str
+    recipient_count: int = 1
+    relay_forged: bool = False
+    protocol: str = ""
 
 
 @dataclass(frozen=True)
 class DeliveryLine:
-    """What became of a message (``to=``): ``status`` begins with Sent, Deferred, User unknown, ..."""
+    """What became of a message (``to=``): ``status`` begins with Sent, Deferred, User unknown, ...
+
+    ``mailer`` is esmtp, relay, local, ...; the relay is empty where the message did not leave.
+    """
 
     time_text: str
     pid: int
     queue_id: str
     recipients: str
     status: str
+    mailer: str = ""
+    relay_name: str = ""
+    relay_address: str = ""
 
     @property
     def is_sent(self) -> bool:
@@ -116,9 +164,52 @@ def parse_line(line: str) -> LogLine | None:
 def parse_starttls(line: str) -> StarttlsLine | None:
     """The TLS session that a line tells of. Only a text that begins with STARTTLS= counts: no message feigns that."""
     entry = parse_line(line)
-    text = entry.text if entry is not None else ""
-    match = _STARTTLS.match(text)
-    if entry is None or match is None:
+    return _starttls(entry) if entry else None
+
+
+def parse_reject(line: str) -> RejectLine | None:
+    """The refusal by a ruleset that a line tells of; the queue id is empty where there was no message yet."""
+    entry = parse_line(line)
+    return _reject(entry, *_split_queue_id(entry.text)) if entry else None
+
+
+def parse_received(line: str) -> ReceivedLine | None:
+    """The message taken in that a line tells of."""
+    entry = parse_line(line)
+    return _received(entry, *_split_queue_id(entry.text)) if entry else None
+
+
+def parse_delivery(line: str) -> DeliveryLine | None:
+    """The delivery, or its failure, that a line tells of."""
+    entry = parse_line(line)
+    return _delivery(entry, *_split_queue_id(entry.text)) if entry else None
+
+
+Told = StarttlsLine | CertificateLine | AuthLine | RejectLine | ReceivedLine | DeliveryLine
+
+
+def what_it_tells(entry: LogLine) -> Told | None:
+    """Any of the above that a line tells of, each pattern tried at most once; None for everything else."""
+    text = entry.text
+    if text.startswith("STARTTLS="):
+        return _starttls(entry) or _certificate(entry)
+    if text.startswith("AUTH="):
+        return _auth(entry)
+    queue_id, rest = _split_queue_id(text)
+    if rest.startswith("from="):
+        return _received(entry, queue_id, rest)
+    if rest.startswith("to="):
+        return _delivery(entry, queue_id, rest)
+    if rest.startswith("ruleset="):
+        return _reject(entry, queue_id, rest)
+    if rest.startswith("AUTH="):
+        return _auth(LogLine(entry.time_text, entry.host, entry.tag, entry.pid, rest))
+    return None
+
+
+def _starttls(entry: LogLine) -> StarttlsLine | None:
+    match = _STARTTLS.match(entry.text)
+    if match is None:
         return None
     name, address = _relay(match["relay"])
     return StarttlsLine(
@@ -135,12 +226,22 @@ def parse_starttls(line: str) -> StarttlsLine | None:
     )
 
 
-def parse_reject(line: str) -> RejectLine | None:
-    """The refusal by a ruleset that a line tells of; the queue id is empty where there was no message yet."""
-    entry = parse_line(line)
-    if entry is None:
+def _certificate(entry: LogLine) -> CertificateLine | None:
+    match = _CERTIFICATE.fullmatch(entry.text)
+    if match is None:
         return None
-    queue_id, text = _split_queue_id(entry.text)
+    direction: Literal["server", "client"] = "server" if match["direction"] == "server" else "client"
+    return CertificateLine(entry.time_text, entry.pid, direction, match["subject"], match["issuer"])
+
+
+def _auth(entry: LogLine) -> AuthLine | None:
+    match = _AUTH.fullmatch(entry.text)
+    if match is None:
+        return None
+    return AuthLine(entry.time_text, entry.pid, *_relay(match["relay"]), int(match["bits"]))
+
+
+def _reject(entry: LogLine, queue_id: str, text: str) -> RejectLine | None:
     match = _REJECT.fullmatch(text)
     if match is None:
         return None
@@ -158,29 +259,40 @@ def parse_reject(line: str) -> RejectLine | None:
     )
 
 
-def parse_received(line: str) -> ReceivedLine | None:
-    """The message taken in that a line tells of."""
-    entry = parse_line(line)
-    if entry is None:
-        return None
-    queue_id, text = _split_queue_id(entry.text)
+def _received(entry: LogLine, queue_id: str, text: str) -> ReceivedLine | None:
     match = _FROM.fullmatch(text)
     if not queue_id or match is None:
         return None
     name, address = _relay(match["relay"])
-    return ReceivedLine(entry.time_text, entry.pid, queue_id, match["sender"], match["message_id"], name, address)
+    protocol = _PROTOCOL.match(match["fields"])
+    return ReceivedLine(
+        entry.time_text,
+        entry.pid,
+        queue_id,
+        match["sender"],
+        match["message_id"] or "",
+        name,
+        address,
+        recipient_count=int(match["count"]),
+        relay_forged=match["relay"].endswith(_FORGED),
+        protocol=protocol["protocol"] if protocol else "",
+    )
 
 
-def parse_delivery(line: str) -> DeliveryLine | None:
-    """The delivery, or its failure, that a line tells of."""
-    entry = parse_line(line)
-    if entry is None:
-        return None
-    queue_id, text = _split_queue_id(entry.text)
+def _delivery(entry: LogLine, queue_id: str, text: str) -> DeliveryLine | None:
     match = _TO.fullmatch(text)
     if not queue_id or match is None:
         return None
-    return DeliveryLine(entry.time_text, entry.pid, queue_id, match["recipients"], match["status"])
+    mailer, relay = _MAILER.search(match["fields"]), _TO_RELAY.search(match["fields"])
+    return DeliveryLine(
+        entry.time_text,
+        entry.pid,
+        queue_id,
+        match["recipients"],
+        match["status"],
+        mailer["mailer"] if mailer else "",
+        *(_relay(relay["relay"]) if relay else ("", "")),
+    )
 
 
 @dataclass(frozen=True)
