@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from mailtls_nb.sendmail.access.case import Case, Decision
@@ -34,38 +35,53 @@ _Tokens = tuple[str, ...]
 _AND: _Tokens = ("+", "+")
 
 
-def judge(value: str, case: Case, *, release: Release, lookup: Callable[[str], str | None]) -> Decision:
-    """What sendmail of this ``release`` decides for ``case`` where the access map gave ``value``.
+@dataclass(frozen=True)
+class Rulesets:
+    """What of a sendmail.cf and its sendmail changes how a requirement is judged.
+
+    ``skip``: FEATURE(`access_db', , `skip'), as in Debian's cf: the value SKIP ends a walk from a name to its parents.
+    ``alternative_names``: FEATURE(`check_cert_altnames'), 8.16.1 and later: CN is also compared with the names in the
+    certificate's subjectAltName.
+    """
+
+    release: Release
+    skip: bool = True
+    alternative_names: bool = False
+
+
+def judge(value: str, case: Case, rulesets: Rulesets, *, lookup: Callable[[str], str | None]) -> Decision:
+    """What sendmail with these ``rulesets`` decides for ``case`` where the access map gave ``value``.
 
     ``lookup`` gives the value of another key of the map, or None; CITag asks it for ``tag:issuer``.
     """
     tokens = _tokens(value)
     refused, demand = _temper(tokens)
-    if handshake := _failed_handshake(tokens, demand, refused, case, release):
+    if handshake := _failed_handshake(tokens, demand, refused, case, rulesets.release):
         return handshake
     split = _split(demand)
     if split is None:
         return _ACCEPT
     word, bits, extensions = split
     if word == "verify":
-        if not _is_verified(case.verify, release):
+        if not _is_verified(case.verify, rulesets.release):
             return refused
         if bits is None and not extensions:
             return _ACCEPT
     if max(case.bits, case.auth_ssf) < _number(bits or "0"):
         return refused
-    return _judge_extensions(extensions, case, refused, release, lookup)
+    return _Extensions(case, rulesets, refused, lookup).judge(extensions)
 
 
-def default_decision(case: Case, *, release: Release) -> Decision:
-    """What sendmail decides where no entry was found: only a handshake that failed is refused, for the time being.
+def default_decision(case: Case, rulesets: Rulesets) -> Decision:
+    """What sendmail decides where no entry was found: only a handshake that failed is refused.
 
     For a recipient without a requirement the connection was judged before (tls_server); DANE apart, from 8.18 on.
     """
+    failures = _handshake_failures(rulesets.release)
     if case.direction == "recipient":
-        dane = {"DANE_FAIL", "DANE_NOTLS", "DANE_TEMP"} if release >= _RELEASE_WITH_DANE_BY_RECIPIENT else set()
-        return _TEMPORARY if case.verify.upper() in dane else _ACCEPT
-    return _TEMPORARY if case.verify.upper() in _handshake_failures(release) else _ACCEPT
+        by_recipient = rulesets.release >= _RELEASE_WITH_DANE_BY_RECIPIENT
+        failures = {"DANE_FAIL", "DANE_NOTLS", "DANE_TEMP"} if by_recipient else set()
+    return _TEMPORARY if case.verify.upper() in failures else _ACCEPT
 
 
 def _tokens(text: str) -> _Tokens:
@@ -128,19 +144,54 @@ def _number(text: str) -> int:
     return int(match[1] + digits, base)
 
 
-def _judge_extensions(
-    tokens: _Tokens, case: Case, refused: Decision, release: Release, lookup: Callable[[str], str | None]
-) -> Decision:
-    if tokens[-2:] == _AND:
+@dataclass(frozen=True)
+class _Extensions:
+    """The ruleset TLS_req: all conditions must hold, but one that no rule knows ends the list and is accepted."""
+
+    case: Case
+    rulesets: Rulesets
+    refused: Decision
+    lookup: Callable[[str], str | None]
+
+    def judge(self, tokens: _Tokens) -> Decision:
+        if tokens[-2:] == _AND:
+            return _ACCEPT
+        for extension in _split_extensions(tokens):
+            decision = self._judge_one(extension)
+            if decision is not None:
+                return decision
         return _ACCEPT
-    for extension in _extensions(tokens):
-        decision = _judge_extension(extension, case, refused, release, lookup)
-        if decision is not None:
-            return decision
-    return _ACCEPT
+
+    def _judge_one(self, extension: _Tokens) -> Decision | None:
+        """None where this one holds and the next one counts."""
+        if extension == ("cn",):
+            extension = ("cn", ":", *_tokens(self.case.peer))
+        if self.rulesets.alternative_names and extension[:2] == ("cn", ":"):
+            if self._is_alternative_name(extension[2:]):
+                return None
+            if extension[3:4] == (".",) and self._is_alternative_name(("*", *extension[3:])):
+                # What follows a name found by wildcard is not looked at: the ruleset passes on the wrong part.
+                return _ACCEPT
+            # A name given in the entry is dropped for the name of the other side.
+            extension = ("cn", ":", *_tokens(self.case.peer))
+        if self.rulesets.release >= RELEASE_WITH_CITAG:
+            if len(extension) == 3 and extension[:2] == ("citag", ":"):
+                found = self.lookup(f"{extension[2]}:{self.case.cert_issuer}")
+                extension = ("?",) if found is None else _tokens(found)
+            if extension in (("ok",), ("?",)):
+                return None if extension == ("ok",) else self.refused
+        actual = {"cn": self.case.cn_subject, "cs": self.case.cert_subject, "ci": self.case.cert_issuer}
+        if extension[:1] not in (("cn",), ("cs",), ("ci",)) or extension[1:2] != (":",):
+            return _ACCEPT
+        if extension[2:] == _tokens(actual[extension[0]]):
+            return None
+        return self.refused if len(extension) > 2 else _ACCEPT
+
+    def _is_alternative_name(self, name: _Tokens) -> bool:
+        return any(_tokens(alternative) == name for alternative in self.case.alternative_names)
 
 
-def _extensions(tokens: _Tokens) -> list[_Tokens]:
+def _split_extensions(tokens: _Tokens) -> list[_Tokens]:
     found = []
     start = 0
     for at in range(1, len(tokens) - 2):
@@ -148,22 +199,3 @@ def _extensions(tokens: _Tokens) -> list[_Tokens]:
             found.append(tokens[start:at])
             start = at + 2
     return [*found, tokens[start:]] if tokens else []
-
-
-def _judge_extension(
-    extension: _Tokens, case: Case, refused: Decision, release: Release, lookup: Callable[[str], str | None]
-) -> Decision | None:
-    """None where this one holds and the next one counts. What no rule knows ends the list and is accepted."""
-    if extension == ("cn",):
-        extension = ("cn", ":", *_tokens(case.peer))
-    if release >= RELEASE_WITH_CITAG and len(extension) == 3 and extension[:2] == ("citag", ":"):
-        found = lookup(f"{extension[2]}:{case.cert_issuer}")
-        extension = ("?",) if found is None else _tokens(found)
-    if release >= RELEASE_WITH_CITAG and extension in (("ok",), ("?",)):
-        return None if extension == ("ok",) else refused
-    actual = {"cn": case.cn_subject, "cs": case.cert_subject, "ci": case.cert_issuer}.get(extension[0])
-    if actual is None or extension[1:2] != (":",):
-        return _ACCEPT
-    if extension[2:] == _tokens(actual):
-        return None
-    return refused if len(extension) > 2 else _ACCEPT

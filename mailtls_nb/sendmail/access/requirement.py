@@ -17,7 +17,7 @@ from typing import Literal
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.names import shown
 from mailtls_nb.sendmail.access.case import Case
-from mailtls_nb.sendmail.access.connection import judge
+from mailtls_nb.sendmail.access.connection import Rulesets, judge
 
 Kind = Literal["CN", "CS", "CI", "CITag"]
 Level = Literal["VERIFY", "ENCR"]
@@ -169,7 +169,7 @@ def what_sendmail_does(value: str) -> str:
 
 def _accepts(value: str, *, verify: str, bits: int) -> bool:
     stranger = Case("server", "stranger.invalid", "192.0.2.1", verify=verify, bits=bits)
-    return judge(value, stranger, release=(8, 17, 1), lookup=lambda _key: None).accepted
+    return judge(value, stranger, Rulesets((8, 17, 1)), lookup=lambda _key: None).accepted
 
 
 def _parse(text: str) -> Requirement:
