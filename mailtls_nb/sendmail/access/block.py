@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.names import hostname
-from mailtls_nb.sendmail.access.entries import Entry, Line, access_entries, read_access
+from mailtls_nb.sendmail.access.entries import EXEMPT, Entry, Line, access_entries, is_loopback, read_access
 from mailtls_nb.sendmail.access.requirement import BadRequirement, parse_requirement
 
 BEGIN = b"# BEGIN mailtls-nb: TLS rules written by its runbooks; do not edit between the markers"
@@ -80,6 +80,8 @@ def _check(entry: Entry) -> None:
 def _is_ours(entry: Entry) -> bool:
     if entry.tag == "Try_TLS":
         return entry.value == "NO"
+    if entry.is_tls and entry.value == EXEMPT:
+        return is_loopback(entry.name)
     try:
         return entry.is_tls and str(parse_requirement(entry.value)) == entry.value
     except BadRequirement:

@@ -24,6 +24,9 @@ _SPELLING = {tag.lower(): tag for tag in (*TLS_TAGS, *FEATURE_TAGS)}
 
 # makemap reads into a buffer of 1,024 octets: the line, its line break and a NUL.
 LONGEST_LINE = 1022
+# Any word that is no requirement demands nothing.
+EXEMPT = "OK"
+_IPV6_LOOPBACK = "IPv6:0:0:0:0:0:0:0:1"
 # An address prefix becomes so many entries at most.
 MOST_NAMES = 256
 # C's isspace in the locale that makemap runs in.
@@ -110,6 +113,20 @@ def tls_entry(tag: str, name: str, requirement: Requirement) -> Entry:
 def no_tls_entry(name: str) -> Entry:
     """An entry that keeps sendmail from using STARTTLS with the servers of that name (``Try_TLS:name NO``)."""
     return _checked(Entry("Try_TLS", _name("Try_TLS", name), "NO"))
+
+
+def exempt_entry(tag: str, name: str) -> Entry:
+    """An entry that lets programs on the host itself through where a bare tag would stop them; for loopback only."""
+    if tag not in TLS_TAGS or not is_loopback(name):
+        raise BadParameter("name", f"{shown(name)} is no address of the host itself, so it is not exempted from {tag}")
+    return _checked(Entry(tag, _name(tag, name), EXEMPT))
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a name in the access map is that of the host itself: 127, 127.0.0.1, IPv6:...:1, localhost."""
+    if _IPV4_NAME.fullmatch(name):
+        return name.split(".")[0] == "127"
+    return fold(name) in (fold(_IPV6_LOOPBACK), "localhost")
 
 
 def address_names(text: str, *, parameter: str = "addresses") -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailtls_nb.sendmail.access.case import Case, Decision, Direction
-from mailtls_nb.sendmail.access.connection import Rulesets, default_decision, judge
+from mailtls_nb.sendmail.access.connection import Release, Rulesets, default_decision, judge
 from mailtls_nb.sendmail.access.entries import Entry, fold
 
 TAG_OF: Mapping[Direction, str] = {"server": "TLS_Clt", "client": "TLS_Srv", "recipient": "TLS_Rcpt"}
@@ -24,8 +24,14 @@ class Lookup:
     skippable: bool = False
 
 
-def decide(entries: Iterable[Entry], case: Case, rulesets: Rulesets) -> Decision:
-    """What sendmail with these ``rulesets`` decides for ``case``; of entries with one key the first counts."""
+def decide(
+    entries: Iterable[Entry], case: Case, *, release: Release, skip: bool = True, alternative_names: bool = False
+) -> Decision:
+    """What sendmail of this ``release`` decides for ``case``; of entries with one key the first counts.
+
+    ``skip`` and ``alternative_names`` say what the cf was built with, as in `Rulesets`; the defaults are Debian's.
+    """
+    rulesets = Rulesets(release, skip, alternative_names)
     values = access_values(entries)
     found = find(values, case, skip=rulesets.skip)
     if found is None:
