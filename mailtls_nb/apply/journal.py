@@ -43,7 +43,7 @@ _abandoned: set[str] = set()
 
 @dataclass(frozen=True)
 class Overtaken:
-    """A path that somebody else changed after our change, with its entry: ``kind`` is file, link or absent (no copy)."""
+    """A path that somebody else changed after our change, with its entry: ``kind`` is file, link or absent."""
 
     path: str
     number: str

@@ -102,7 +102,11 @@ def test_an_empty_file_gets_a_block_only() -> None:
     assert without_managed_block(changed) == b""
 
 
-@given(st.binary(max_size=200).map(lambda junk: junk.translate(None, b"`'") + b"\n" + NULL_CLIENT))
+# Hypothesis takes constants of the program, the markers among them; what those do is tested below.
+_JUNK = st.binary(max_size=200).filter(lambda junk: b"mailtls-nb" not in junk)
+
+
+@given(_JUNK.map(lambda junk: junk.translate(None, b"`'") + b"\n" + NULL_CLIENT))
 def test_any_bytes_around_the_block_are_kept(mc: bytes) -> None:
     """Property: whatever stands there comes back."""
     assert without_managed_block(with_managed_block(mc, SETTINGS)) == mc

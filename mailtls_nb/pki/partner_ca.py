@@ -1,0 +1,288 @@
+"""A partner's CA as the operator offers it: read, held against the fingerprint, and refused where it must be. Pure.
+
+Whoever is trusted here may vouch for any name towards sendmail, so everything in the file must either bear a
+fingerprint that came by another way, or be signed by a certificate that does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
+
+from mailtls_nb.errors import BadParameter, CertificateRefused
+from mailtls_nb.names import openssl_dn, shown
+from mailtls_nb.pki.certificates import is_ca, is_issued_by, key_info
+from mailtls_nb.pki.chain import parse_certificates
+
+LONGEST_FILE = 256 * 1024
+MOST_CERTIFICATES = 20
+_SHORTEST_RSA, _SHORTEST_EC = 2048, 256
+
+# As openssl, browsers and people write it: "SHA256 Fingerprint=AA:BB...", "sha256:aabb...", "SHA-256 AA BB ...".
+_LABEL = re.compile(r"sha-?256(\s+fingerprint)?\s*[=:]?\s*", re.IGNORECASE)
+_DIGITS = re.compile(r"[0-9A-Fa-f]{64}")
+_SEPARATORS = re.compile(r"[\s:-]+")
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 over the certificate's DER, as 64 lower-case hexadecimal digits."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def read_fingerprints(parameter: str, text: str) -> tuple[str, ...]:
+    """A comma-separated list of SHA-256 fingerprints in any usual spelling, each as ``fingerprint`` writes it.
+
+    Raises BadParameter for anything else, a fingerprint of another kind (SHA-1, MD5) among it. Empty text gives ().
+    """
+    found = []
+    for item in text.split(",") if text.strip() else ():
+        digits = _SEPARATORS.sub("", _LABEL.sub("", item.strip(), count=1))
+        if not _DIGITS.fullmatch(digits):
+            kind = {32: ", as of MD5", 40: ", as of SHA-1"}.get(len(digits), "")
+            raise BadParameter(
+                parameter,
+                f"{shown(item.strip())} is not a SHA-256 fingerprint: that has 64 hexadecimal digits, this has "
+                f"{len(digits)} characters{kind}",
+                do="ask the partner for the output of: openssl x509 -in CA.pem -noout -fingerprint -sha256",
+            )
+        found.append(digits.lower())
+    return tuple(dict.fromkeys(found))
+
+
+def read_partner_ca(data: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
+    """The certificates of a file, PEM (one or several) or DER, each once; raises CertificateRefused."""
+    if len(data) > LONGEST_FILE:
+        raise _refused(where, [f"it has {len(data)} bytes, more than any CA's file ({LONGEST_FILE})"])
+    certificates = tuple(dict.fromkeys(parse_certificates(data, where=where)))
+    if len(certificates) > MOST_CERTIFICATES:
+        raise _refused(where, [f"it holds {len(certificates)} certificates, more than {MOST_CERTIFICATES}"])
+    return certificates
+
+
+def check_fingerprints(certificates: Sequence[x509.Certificate], given: Sequence[str], *, where: str) -> None:
+    """Raise CertificateRefused unless each certificate bears a given fingerprint or was signed by one that counts.
+
+    Each fingerprint must be that of one certificate in the file: one that fits none was meant for something else.
+    """
+    if not given:
+        raise _refused(
+            where,
+            ["no fingerprint was given, so nothing says that it is the partner's"],
+            do="ask the partner for its SHA-256 fingerprint by another way than the file came (a telephone number that "
+            "you had before), and give it in partner_ca_fingerprint",
+        )
+    vouched = [certificate for certificate in certificates if fingerprint(certificate) in given]
+    while more := [c for c in certificates if c not in vouched and any(is_issued_by(c, v) for v in vouched)]:
+        vouched += more
+    there = {fingerprint(certificate) for certificate in certificates}
+    problems = [
+        f"no certificate in it has the fingerprint {_colons(digits)}" for digits in given if digits not in there
+    ]
+    problems += [
+        f"{openssl_dn(certificate.subject)} has the fingerprint {_colons(fingerprint(certificate))}, which was not "
+        "given, and no certificate with a given one has signed it"
+        for certificate in certificates
+        if certificate not in vouched
+    ]
+    if problems:
+        raise _refused(
+            where,
+            problems,
+            do="compare with what the partner told you by another way; where it differs, do not go on. "
+            "Several fingerprints are separated by commas; a certificate that is not wanted is taken out of the file",
+        )
+
+
+def check_partner_ca(
+    certificates: Sequence[x509.Certificate],
+    *,
+    now: datetime,
+    trusted: Sequence[x509.Certificate] = (),
+    own: Sequence[x509.Certificate] = (),
+    where: str,
+) -> tuple[str, ...]:
+    """Raise CertificateRefused, naming every reason, unless all may be trusted as CAs; returns remarks.
+
+    ``trusted`` are the CA certificates that the host trusts already, ``own`` the certificates that it shows itself.
+    """
+    problems: list[str] = []
+    remarks: list[str] = []
+    for certificate in certificates:
+        name = openssl_dn(certificate.subject)
+        try:
+            found = [*_problems(certificate, now), *_relations(certificate, trusted, own)]
+        except (ValueError, UnsupportedAlgorithm):
+            found = ["an extension or the key in it cannot be read"]
+        problems += [f"{name}: {problem}" for problem in found]
+        if is_issued_by(certificate, certificate) and (weak := _weak_digest(certificate)):
+            remarks.append(
+                f"{name} is signed with {weak} by itself. Nobody relies on that signature: it is trusted for its "
+                "fingerprint. Ask the partner whether a new CA is planned."
+            )
+    if problems:
+        raise _refused(where, problems)
+    return tuple(remarks)
+
+
+def _problems(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
+    if not is_ca(certificate):
+        yield "it is no CA certificate (basicConstraints without CA:TRUE); give the one that signed it"
+    elif not _may(certificate, "key_cert_sign"):
+        yield "it may not sign certificates (keyUsage without keyCertSign)"
+    if now < certificate.not_valid_before_utc:
+        yield f"it is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC"
+    if now > certificate.not_valid_after_utc:
+        yield f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
+    if weak := _weak_key(certificate):
+        yield f"its key is weak: {weak}"
+    if not is_issued_by(certificate, certificate) and (digest := _weak_digest(certificate)):
+        yield f"it is signed with {digest}, which can be forged"
+
+
+def _relations(
+    certificate: x509.Certificate, trusted: Sequence[x509.Certificate], own: Sequence[x509.Certificate]
+) -> Iterator[str]:
+    if any(is_issued_by(shown_by_host, certificate) for shown_by_host in own):
+        yield "it has signed this host's own certificate: it is our own CA and not a partner's"
+    key = key_info(certificate.public_key())
+    if any(
+        _canonical(other.subject) == _canonical(certificate.subject) and key_info(other.public_key()) != key
+        for other in trusted
+    ):
+        yield (
+            "a CA of the same name with another key is trusted on this host already. Both can only be told apart where "
+            "every certificate of both carries an AuthorityKeyIdentifier; without, mail of one of them stops being "
+            "verified. Untrust the old one first, or ask the partner for a CA with a name of its own"
+        )
+
+
+def check_crls(
+    data: bytes, cas: Sequence[x509.Certificate], *, now: datetime, where: str
+) -> tuple[tuple[x509.Certificate, x509.CertificateRevocationList], ...]:
+    """The CRLs of a file, PEM (one or several) or DER, each with the CA of ``cas`` that signed it.
+
+    Raises CertificateRefused for one of another issuer, with a bad signature, not yet or no longer valid. A CRL past
+    its nextUpdate makes sendmail refuse every certificate of that CA, so an end is required (RFC 5280 5.1.2.5).
+    """
+    problems: list[str] = []
+    pairs: list[tuple[x509.Certificate, x509.CertificateRevocationList]] = []
+    for crl in _parse_crls(data, where=where):
+        issuers = [ca for ca in cas if ca.subject == crl.issuer]
+        name = openssl_dn(crl.issuer)
+        signers = [ca for ca in issuers if _signed_by(crl, ca)]
+        found = list(_crl_problems(crl, now))
+        if not issuers:
+            found.insert(0, "none of the CAs offered has issued it")
+        elif not signers:
+            found.insert(0, "its signature is not that of the CA offered")
+        elif not _may(signers[0], "crl_sign"):
+            found.append("its CA may not sign CRLs (keyUsage without cRLSign)")
+        elif any(ca == signers[0] for ca, _ in pairs):
+            found.append("there is another one of the same CA in the file: give the newest only")
+        problems += [f"the CRL of {name}: {problem}" for problem in found]
+        if not found:
+            pairs.append((signers[0], crl))
+    if problems:
+        raise _refused(where, problems, do="get a current CRL from the partner, or go on without one")
+    return tuple(pairs)
+
+
+def check_not_older(there: x509.CertificateRevocationList, new: x509.CertificateRevocationList, *, where: str) -> None:
+    """Raise CertificateRefused for a CRL older than the one installed: it may lack what was revoked since."""
+    if new.last_update_utc < there.last_update_utc:
+        raise _refused(
+            where,
+            [
+                f"the CRL of {openssl_dn(new.issuer)} is of {new.last_update_utc:%Y-%m-%d %H:%M:%S} UTC, the one "
+                f"installed is newer ({there.last_update_utc:%Y-%m-%d %H:%M:%S} UTC)"
+            ],
+            do="get the newest CRL from the partner",
+        )
+
+
+def _parse_crls(data: bytes, *, where: str) -> list[x509.CertificateRevocationList]:
+    unreadable = "it holds no certificate revocation list that can be read, PEM or DER"
+    if b"PRIVATE KEY-----" in data:
+        raise _refused(where, ["it holds a private key: only CRLs belong here"])
+    if len(data) > 64 * LONGEST_FILE:
+        raise _refused(where, [f"it has {len(data)} bytes, more than {64 * LONGEST_FILE}"])
+    blocks = re.findall(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", data, re.DOTALL)
+    try:
+        if b"-----BEGIN" in data:
+            crls = [x509.load_pem_x509_crl(block) for block in blocks]
+        else:
+            crls = [x509.load_der_x509_crl(data)]
+    except ValueError as error:
+        raise _refused(where, [unreadable]) from error
+    if not crls:
+        raise _refused(where, [unreadable])
+    return crls
+
+
+def _crl_problems(crl: x509.CertificateRevocationList, now: datetime) -> Iterator[str]:
+    if crl.last_update_utc > now:
+        yield f"it is not valid before {crl.last_update_utc:%Y-%m-%d %H:%M:%S} UTC"
+    if crl.next_update_utc is None:
+        yield "it does not say until when it is valid (nextUpdate)"
+    elif crl.next_update_utc <= now:
+        yield (
+            f"it ended on {crl.next_update_utc:%Y-%m-%d %H:%M:%S} UTC: with it, every certificate of that CA would be "
+            "refused"
+        )
+    if isinstance(digest := crl.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
+        yield f"it is signed with {digest.name.upper()}, which can be forged"
+    if any(isinstance(extension.value, x509.DeltaCRLIndicator) for extension in crl.extensions):
+        yield "it is a delta CRL, which sendmail does not use"
+
+
+def _signed_by(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:
+    try:
+        return crl.is_signature_valid(ca.public_key())  # type: ignore[arg-type]  # other kinds of key raise TypeError
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _may(certificate: x509.Certificate, use: str) -> bool:
+    """Whether keyUsage allows it; a certificate without keyUsage may do anything (RFC 5280 4.2.1.3)."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return bool(getattr(usage, use))
+
+
+def _weak_key(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    if isinstance(key, dsa.DSAPublicKey):
+        return "DSA"
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _SHORTEST_RSA:
+        return f"RSA with {key.key_size} bits, at least {_SHORTEST_RSA} are needed"
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < _SHORTEST_EC:
+        return f"an elliptic curve of {key.key_size} bits, at least {_SHORTEST_EC} are needed"
+    return ""
+
+
+def _weak_digest(certificate: x509.Certificate) -> str:
+    digest = certificate.signature_hash_algorithm
+    return digest.name.upper() if isinstance(digest, hashes.MD5 | hashes.SHA1) else ""
+
+
+def _canonical(name: x509.Name) -> tuple[tuple[str, str], ...]:
+    """A name as OpenSSL compares and hashes it: letters' case and runs of spaces do not count (RFC 5280 7.1)."""
+    return tuple((a.oid.dotted_string, " ".join(str(a.value).lower().split())) for rdn in name.rdns for a in rdn)
+
+
+def _colons(digits: str) -> str:
+    return ":".join(digits[place : place + 2] for place in range(0, len(digits), 2)).upper()
+
+
+def _refused(where: str, problems: list[str], *, do: str = "") -> CertificateRefused:
+    return CertificateRefused(
+        f"{where} is refused:", tuple(problems), left="nothing was touched", do=do or "ask the partner for another file"
+    )
