@@ -72,6 +72,16 @@ def judge(value: str, case: Case, rulesets: Rulesets, *, lookup: Callable[[str],
     return _Extensions(case, rulesets, refused, lookup).judge(extensions)
 
 
+def fold(text: str) -> str:
+    """In lower case as sendmail and makemap fold: ASCII letters only."""
+    return "".join(char.lower() if "A" <= char <= "Z" else char for char in text)
+
+
+def reads_alike(value: str, other: str) -> bool:
+    """Whether sendmail reads both values as the same: case, white space and comments in parentheses do not count."""
+    return _tokens(value) == _tokens(other)
+
+
 def default_decision(case: Case, rulesets: Rulesets) -> Decision:
     """What sendmail decides where no entry was found: only a handshake that failed is refused.
 
@@ -87,7 +97,7 @@ def default_decision(case: Case, rulesets: Rulesets) -> Decision:
 def _tokens(text: str) -> _Tokens:
     while (bare := _COMMENT.sub(" ", text)) != text:
         text = bare
-    return tuple(token.lower() for token in _TOKEN.findall(text))
+    return tuple(_TOKEN.findall(fold(text)))
 
 
 def _temper(tokens: _Tokens) -> tuple[Decision, _Tokens]:
@@ -139,7 +149,7 @@ def _number(text: str) -> int:
     match = _NUMBER.match(text)
     if match is None:
         return 0
-    digits = match[2].lower()
+    digits = match[2]
     base = 16 if digits.startswith("0x") else 8 if digits.startswith("0") else 10
     return int(match[1] + digits, base)
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.names import hostname, shown
+from mailtls_nb.sendmail.access.connection import fold
 from mailtls_nb.sendmail.access.requirement import Requirement
 
 TLS_TAGS = ("TLS_Clt", "TLS_Srv", "TLS_Rcpt")
@@ -37,7 +38,7 @@ _USER = re.compile(r"[A-Za-z0-9._+=-]{1,64}")
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _GROUP = "(?:0|[1-9a-f][0-9a-f]{0,3})"
 _IPV4_NAME = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{0,3}}")
-_IPV6_NAME = re.compile(rf"ipv6:{_GROUP}(?::{_GROUP}){{0,7}}", re.IGNORECASE)
+_IPV6_NAME = re.compile(rf"ipv6:{_GROUP}(?::{_GROUP}){{0,7}}", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,6 @@ def read_access(access: bytes) -> tuple[Line, ...]:
 def access_entries(access: bytes) -> tuple[Entry, ...]:
     """The entries that makemap finds in the file, in their order, doubles among them."""
     return tuple(line.entry for line in read_access(access) if line.entry is not None)
-
-
-def fold(key: str) -> str:
-    """A key in lower case as makemap folds it: ASCII letters only."""
-    return "".join(char.lower() if "A" <= char <= "Z" else char for char in key)
 
 
 def tls_entry(tag: str, name: str, requirement: Requirement) -> Entry:
@@ -195,6 +191,8 @@ def _checked(entry: Entry) -> Entry:
 def _name(tag: str, name: str) -> str:
     if not name:
         return name
+    if not name.isascii():
+        raise BadParameter("name", f"{shown(name)} is not ASCII", do="write internationalised names as A-labels (xn--)")
     if "@" in name:
         return _recipient_name(tag, name)
     if _IPV4_NAME.fullmatch(name) or _IPV6_NAME.fullmatch(name):

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mailtls_nb.sendmail.access.case import Case, Decision, Direction
-from mailtls_nb.sendmail.access.connection import Release, Rulesets, default_decision, judge
-from mailtls_nb.sendmail.access.entries import Entry, fold
+from mailtls_nb.sendmail.access.connection import Release, Rulesets, default_decision, fold, judge
+from mailtls_nb.sendmail.access.entries import Entry
 
 TAG_OF: Mapping[Direction, str] = {"server": "TLS_Clt", "client": "TLS_Srv", "recipient": "TLS_Rcpt"}
 
@@ -55,7 +55,7 @@ def find(values: Mapping[str, str], case: Case, *, skip: bool = True) -> str | N
             # "?" is what the rulesets take for "not found".
             if value is None or value == "?":
                 continue
-            if skip and lookup.skippable and value.upper() == "SKIP":
+            if skip and lookup.skippable and fold(value) == "skip":
                 break
             return lookup.key
     return None

@@ -17,11 +17,12 @@ from typing import Literal
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.names import shown
 from mailtls_nb.sendmail.access.case import Case
-from mailtls_nb.sendmail.access.connection import Rulesets, judge
+from mailtls_nb.sendmail.access.connection import Rulesets, judge, reads_alike
 
 Kind = Literal["CN", "CS", "CI", "CITag"]
 Level = Literal["VERIFY", "ENCR"]
 OnFailure = Literal["", "PERM", "TEMP"]
+Effect = Literal["as meant", "nothing", "less", "too much"]
 
 # No cipher has more, and ENCR:0 would be met by plain text.
 MOST_BITS = 256
@@ -38,7 +39,7 @@ _DN = re.compile(r"(?:/[A-Za-z][A-Za-z0-9.-]*=[^=]*.*|/[0-9]+(?:\.[0-9]+)+=.*)")
 _REQUIREMENT = re.compile(
     r"(?:(?P<on_failure>PERM|TEMP)\+)?(?:(?P<verify>VERIFY)(?::(?P<verify_bits>[^+]*))?|(?P<encr>ENCR):(?P<bits>[^+]*))"
     r"(?:\+(?P<extensions>.*))?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -155,16 +156,39 @@ def parse_requirement(text: str) -> Requirement:
     except BadRequirement as error:
         if error.consequence:
             raise
-        raise BadRequirement(error.problem, what_sendmail_does(text)) from error
+        raise BadRequirement(error.problem, _consequence(text)) from error
 
 
-def what_sendmail_does(value: str) -> str:
-    """What sendmail makes of a value that is no requirement, in words: as its rulesets judge two strangers."""
+def effect(value: str) -> Effect:
+    """What sendmail makes of a value that `parse_requirement` refuses, as its rulesets judge two strangers.
+
+    ``as meant``: it is only written in another way; ``nothing``: it accepts mail without TLS; ``less``: it demands less
+    than the text says; ``too much``: it refuses every peer.
+    """
+    if _meant(value) is not None:
+        return "as meant"
     if _accepts(value, verify="NONE", bits=0):
-        return _ACCEPTS_ANYTHING
-    if _accepts(value, verify="OK", bits=MOST_BITS):
-        return "sendmail would demand less than it says, and ignore what it does not understand"
-    return "sendmail would refuse every peer"
+        return "nothing"
+    return "less" if _accepts(value, verify="OK", bits=MOST_BITS) else "too much"
+
+
+_CONSEQUENCE: dict[Effect, str] = {
+    "nothing": _ACCEPTS_ANYTHING,
+    "less": "sendmail would demand less than it says",
+    "too much": "sendmail would refuse every peer",
+}
+
+
+def _consequence(value: str) -> str:
+    return _CONSEQUENCE.get(effect(value)) or f"sendmail would read it as {_meant(value)}"
+
+
+def _meant(value: str) -> Requirement | None:
+    try:
+        requirement = _parse("".join(re.sub(r"\([^()]*\)", "", value).split()))
+    except BadRequirement:
+        return None
+    return requirement if reads_alike(value, str(requirement)) else None
 
 
 def _accepts(value: str, *, verify: str, bits: int) -> bool:
@@ -177,7 +201,7 @@ def _parse(text: str) -> Requirement:
         raise BadRequirement(f"{shown(text)} is too long")
     match = _REQUIREMENT.fullmatch(text)
     if match is None:
-        if re.fullmatch(r"(?:(?:PERM|TEMP)\+)?ENCR(?:\+.*)?", text, re.IGNORECASE):
+        if re.fullmatch(r"(?:(?:PERM|TEMP)\+)?ENCR(?:\+.*)?", text, re.IGNORECASE | re.ASCII):
             raise BadRequirement(f"{shown(text)}: ENCR has no bits, such as ENCR:112")
         raise BadRequirement(f"{shown(text)} is not [PERM+|TEMP+] VERIFY[:bits] or ENCR:bits [+extensions]")
     on_failure: OnFailure = "PERM" if (word := (match["on_failure"] or "").upper()) == "PERM" else ""
