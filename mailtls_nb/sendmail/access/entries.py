@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from mailtls_nb.errors import BadParameter
@@ -58,7 +59,7 @@ class Entry:
     def written_key(self) -> str:
         return f"{self.tag}:{self.name}" if self.tag else self.name
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The key as makemap stores it, and as sendmail looks it up: in lower case."""
         return fold(self.written_key)

@@ -218,7 +218,7 @@ class _Linter:
     def _bare_tag(self, entry: Entry) -> Iterator[Finding]:
         if self.context.public is not False:
             what = {
-                "TLS_Clt": "demands this of everybody, which a server that takes mail from the public must not (RFC 3207, 4)",
+                "TLS_Clt": "demands this of everybody, which a server for the public must not do (RFC 3207, 4)",
                 "TLS_Srv": "demands this of every server, so that mail to the others stays or comes back",
                 "TLS_Rcpt": "demands this for every recipient, so that mail to the others stays or comes back",
             }[entry.tag]
