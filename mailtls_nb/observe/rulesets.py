@@ -79,7 +79,7 @@ _OPERATORS = frozenset(".:%@!^/[]+()<>,;")  # option OperatorChars, and what alw
 _WORD = re.compile(r"[A-Z_]+")
 _NAME = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _DN = re.compile(r"[!$-'*+,./0-9:;=?@A-Z\[\]^_`a-z{|}~-]*")
-_RECIPIENT = re.compile(r"[A-Za-z0-9_.+=/&'*?^~-]+@[A-Za-z0-9._-]+")
+_RECIPIENT = re.compile(r"[A-Za-z0-9_.+=/&'*?^~-]+@[A-Za-z0-9._:\[\]-]+")
 _LONGEST = 1000  # sendmail reads lines of at most 2 kB here
 
 
@@ -101,7 +101,8 @@ def ask_rulesets(
     scratch_cf = cf if access is None else with_access_path(cf, f"{_PLACE}/access")
 
     decisions: list[Decision | None] = [None] * len(cases)
-    names_of = [case.alternative_names if _compares_alternative_names(cf) else () for case in cases]
+    compared = _compares_alternative_names(cf)
+    names_of = [case.alternative_names if compared else () for case in cases]
     # Names can be added to sendmail's class but not taken out, so cases with other names are another conversation.
     for names in dict.fromkeys(names_of):
         chosen = [position for position, found in enumerate(names_of) if found == names]
