@@ -1,9 +1,9 @@
-"""What a host is: three methods on bytes and argv."""
+"""What a host is: four methods on bytes and argv."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,13 @@ class Host(Protocol):
 
         Raises Unreachable when the transport fails and CommandTimedOut after ``timeout_s`` seconds, when the
         command, with the processes it started, has been ended on the host.
+        """
+        ...
+
+    def stream(self, argv: Sequence[str], take: Callable[[bytes], None], *, timeout_s: float) -> Completed:
+        """Run ``argv``, for output of any size: ``take`` is given it piece by piece, and ``stdout`` stays empty.
+
+        The command waits while ``take`` works; when that raises, the command is ended on the host. Raises as ``run``.
         """
         ...
 

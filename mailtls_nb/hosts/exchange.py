@@ -26,9 +26,13 @@ _CHUNK = 65536
 
 @dataclass
 class FramedStream:
-    """One output stream of the wrapper. ``nonce`` makes its markers unlike anything the command prints."""
+    """One output stream of the wrapper. ``nonce`` makes its markers unlike anything the command prints.
+
+    With ``take`` the command's own bytes go there as they come, and none stay in ``payload``.
+    """
 
     nonce: bytes
+    take: Callable[[bytes], None] | None = None
     preamble: bytes = b""  # what came before the wrapper started: the client's own words
     payload: bytearray = field(default_factory=bytearray)
     wrapper_pid: int | None = None
@@ -53,6 +57,13 @@ class FramedStream:
         if found is not None:
             begin, _, self.ended = found
             del self.payload[begin:]
+        if self.take is not None:
+            # What may be the beginning of the end marker waits for more.
+            certain = self._scanned if self.ended is None else len(self.payload)
+            if certain:
+                self.take(bytes(self.payload[:certain]))
+                del self.payload[:certain]
+                self._scanned = 0
 
     def _marker(self, word: bytes) -> tuple[int, int, str] | None:
         marker = b"\x1e" + self.nonce + b" " + word + b" "
@@ -105,8 +116,9 @@ def exchange(
     start_within_s: float,
     end_within_s: float,
     abandon: Callable[[int], None] | None = None,
+    take: Callable[[bytes], None] | None = None,
 ) -> Exchange:
-    """Run the client, feed it ``stdin`` and collect its framed output.
+    """Run the client, feed it ``stdin`` and collect its framed output; ``take`` gets the standard output as it comes.
 
     Returns as soon as both end markers were seen, the client has closed its streams, the wrapper has not
     started within ``start_within_s`` or has not ended ``end_within_s`` after its start; in every case the
@@ -123,7 +135,7 @@ def exchange(
         start_new_session=True,
         bufsize=0,
     )
-    out, err = FramedStream(nonce), FramedStream(nonce)
+    out, err = FramedStream(nonce, take), FramedStream(nonce)
     try:
         _pump(process, stdin, out, err, start_within_s, end_within_s)
     except BaseException:

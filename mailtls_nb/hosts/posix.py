@@ -16,7 +16,7 @@ import posixpath
 import re
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mailtls_nb.errors import CommandTimedOut, FileAccessFailed, Unreachable
 from mailtls_nb.hosts import scripts
@@ -78,13 +78,22 @@ class PosixHost:
         A program that is not there ends with status 127, one ended by signal N with 128 + N.
         Raises Unreachable, CommandTimedOut, and ValueError for an argv that no host can run.
         """
+        return self._run(argv, stdin, timeout_s, None)
+
+    def stream(self, argv: Sequence[str], take: Callable[[bytes], None], *, timeout_s: float) -> Completed:
+        """Run ``argv`` as ``run`` does, its output handed to ``take`` piece by piece, within ``timeout_s``."""
+        return self._run(argv, b"", timeout_s, take)
+
+    def _run(
+        self, argv: Sequence[str], stdin: bytes, timeout_s: float, take: Callable[[bytes], None] | None
+    ) -> Completed:
         if not argv or not argv[0] or argv[0].startswith("-") or any("\0" in argument for argument in argv):
             raise ValueError(f"not a command: {argv!r}")
         if not timeout_s > 0:
             raise ValueError(f"timeout_s is {timeout_s}")
         limit_s = math.ceil(timeout_s)
         nonce = "mailtls-nb-" + secrets.token_hex(16)
-        result = self._exchange([nonce, str(limit_s), *argv], nonce, stdin, limit_s)
+        result = self._exchange([nonce, str(limit_s), *argv], nonce, stdin, limit_s, take)
         if result.outcome is None:
             raise self._unreachable(result, limit_s)
         if result.outcome == "timeout":
@@ -155,7 +164,14 @@ class PosixHost:
             raise FileAccessFailed(f"{path!r} is not the absolute path of a file", left="nothing was touched")
         return self.run(["sh", "-c", script, "sh", path, *parameters], stdin=stdin, timeout_s=FILE_TIMEOUT_S)
 
-    def _exchange(self, parameters: Sequence[str], nonce: str, stdin: bytes, limit_s: int) -> Exchange:
+    def _exchange(
+        self,
+        parameters: Sequence[str],
+        nonce: str,
+        stdin: bytes,
+        limit_s: int,
+        take: Callable[[bytes], None] | None,
+    ) -> Exchange:
         client_argv = self._client_argv(["sh", "-c", scripts.RUN, "sh", *parameters])
         try:
             return exchange(
@@ -166,6 +182,7 @@ class PosixHost:
                 start_within_s=START_WITHIN_S,
                 end_within_s=limit_s + scripts.GRACE_S + _SILENCE_S,
                 abandon=self._end_now,
+                take=take,
             )
         except OSError as error:
             program = client_argv[0].decode()

@@ -14,6 +14,8 @@ from mailtls_nb.secret import Secret
 
 # Longest text kept of one stream, in bytes.
 LONGEST_TEXT = 64 * 1024
+# Longer than any line that begins a private key ("-----BEGIN ENCRYPTED PRIVATE KEY-----").
+_LONGEST_BOUNDARY = 64
 
 _Result = TypeVar("_Result")
 
@@ -22,12 +24,13 @@ class RecordedHost:
     """Wraps a host. Each thing done there goes to ``log`` as one JSON object, also when it fails.
 
     Members: ``host``, ``what`` (run, read, write), ``started`` and ``ended`` (ISO 8601, by ``clock``), and ``error``
-    when it failed; for run ``argv``, ``stdin_size``, ``status``, ``stdout``, ``stderr``; for read ``path``, ``size``,
-    ``sha256`` (``absent`` where there is no file); for write ``path``, ``mode``, ``owner``, ``size``, ``sha256``.
-    Never the content of a file or of standard input. Values of ``secrets`` become ``[secret]``.
+    when it failed; for run ``argv``, ``stdin_size``, ``status``, ``stdout``, ``stderr``; for a run whose output is
+    streamed its ``stdout_size`` and ``stdout_sha256`` instead; for read ``path``, ``size``, ``sha256`` (``absent``
+    where there is no file); for write ``path``, ``mode``, ``owner``, ``size``, ``sha256``. Never the content of a file
+    or of standard input. Values of ``secrets`` become ``[secret]``.
 
-    Besides what the wrapped host raises, run and read raise MailTLSError when a PEM private key is in argv (before
-    anything is run) or would have come off the host; nothing of it is logged or returned.
+    Besides what the wrapped host raises, run, stream and read raise MailTLSError when a PEM private key is in argv
+    (before anything is run) or would have come off the host; nothing of it is logged or returned.
     """
 
     def __init__(
@@ -49,14 +52,7 @@ class RecordedHost:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout_s: float) -> Completed:
         """Run a command as the wrapped host does."""
-        arguments = [argument.encode("utf-8", "surrogateescape") for argument in argv]
-        if any(PRIVATE_KEY.search(argument) for argument in arguments):
-            raise MailTLSError(
-                f"a private key stood in the arguments of {argv[0]!r} for {self.name}",
-                left="nothing was run: arguments are visible to every process there",
-                do="this is a fault of the program: report it",
-            )
-        entry = self._entry("run", argv=[self._text(argument) for argument in arguments], stdin_size=self._size(stdin))
+        entry = self._entry("run", argv=self._arguments(argv), stdin_size=self._size(stdin))
 
         def act() -> Completed:
             completed = self._host.run(argv, stdin=stdin, timeout_s=timeout_s)
@@ -64,6 +60,29 @@ class RecordedHost:
             self._refuse_private_key(f"the output of {argv[0]}", completed.stdout + b"\n" + completed.stderr)
             entry["stdout"] = self._text(completed.stdout)
             entry["stderr"] = self._text(completed.stderr)
+            return completed
+
+        return self._logged(entry, act)
+
+    def stream(self, argv: Sequence[str], take: Callable[[bytes], None], *, timeout_s: float) -> Completed:
+        """Run a command as the wrapped host does; only the size and the SHA-256 of its output are written down."""
+        entry = self._entry("run", argv=self._arguments(argv), stdin_size=0)
+        size, digest, end = 0, hashlib.sha256(), b""
+
+        def pass_on(piece: bytes) -> None:
+            nonlocal size, end
+            size += len(piece)
+            digest.update(piece)
+            # The beginning of a key's first line may be the end of the piece before.
+            self._refuse_private_key(f"the output of {argv[0]}", end + piece)
+            end = (end + piece)[-_LONGEST_BOUNDARY:]
+            take(piece)
+
+        def act() -> Completed:
+            completed = self._host.stream(argv, pass_on, timeout_s=timeout_s)
+            entry["status"] = completed.status
+            self._refuse_private_key(f"the output of {argv[0]}", completed.stderr)
+            entry.update(stdout_size=size, stdout_sha256=digest.hexdigest(), stderr=self._text(completed.stderr))
             return completed
 
         return self._logged(entry, act)
@@ -90,6 +109,16 @@ class RecordedHost:
             **_measure(data),
         )
         self._logged(entry, lambda: self._host.write(path, data, mode=mode, owner=owner))
+
+    def _arguments(self, argv: Sequence[str]) -> list[str]:
+        arguments = [argument.encode("utf-8", "surrogateescape") for argument in argv]
+        if any(PRIVATE_KEY.search(argument) for argument in arguments):
+            raise MailTLSError(
+                f"a private key stood in the arguments of {argv[0]!r} for {self.name}",
+                left="nothing was run: arguments are visible to every process there",
+                do="this is a fault of the program: report it",
+            )
+        return [self._text(argument) for argument in arguments]
 
     def _entry(self, what: str, **members: object) -> dict[str, object]:
         return {"host": self.name, "what": what, "started": self._clock().isoformat(), **members}

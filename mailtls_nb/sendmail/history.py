@@ -12,10 +12,11 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Literal
 
 from mailtls_nb.sendmail.access.case import Direction
+from mailtls_nb.sendmail.log_time import LogClock
 from mailtls_nb.sendmail.maillog import (
     AuthLine,
     CertificateLine,
@@ -36,8 +37,6 @@ MOST_SERVERS = 16
 LONGEST_LINE = 8192
 # sendmail ends a connection that is idle for longer (Timeout.command is 1 h), so its process id may be another's.
 _LONGEST_IDLE = timedelta(hours=1)
-# A host's clock may be ahead of the one that handed in "now".
-_CLOCK_SKEW = timedelta(days=1)
 
 # What sendmail says when a rule on TLS refuses (cf/m4/proto.m4, TLS_connection and TLS_req): with delay_checks the
 # ruleset that is logged is check_rcpt, as for any other refusal.
@@ -133,7 +132,7 @@ class MailHistory:
         self.not_understood = 0
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self._clock = _Clock(now, utc_offset)
+        self._clock = LogClock(now, utc_offset)
         self._since = since
         self._most_processes = most_processes
         self._processes: OrderedDict[tuple[str, int], _Process] = OrderedDict()
@@ -317,45 +316,3 @@ def _key(name: str, address: str) -> str:
 
 def _as_written(address: str) -> str:
     return f"IPv6:{address}" if ":" in address else address
-
-
-class _Clock:
-    """Reads time stamps; many lines in a row have the same one."""
-
-    def __init__(self, now: datetime, utc_offset: timedelta) -> None:
-        self._latest = now.astimezone(UTC) + _CLOCK_SKEW
-        self._zone = timezone(utc_offset)
-        self._text = ""
-        self._time: datetime | None = None
-
-    def read(self, text: str) -> datetime | None:
-        if text != self._text:
-            self._text, self._time = text, self._read(text)
-        return self._time
-
-    def _read(self, text: str) -> datetime | None:
-        try:
-            if text[:1].isdigit():
-                time = datetime.fromisoformat(text)
-                return (time if time.tzinfo else time.replace(tzinfo=self._zone)).astimezone(UTC)
-            month, day, clock = text.split()
-            number = _MONTHS.index(month) + 1
-            hour, minute, second = (int(part) for part in clock.split(":"))
-            # The latest year in which it is not after now; eight years hold a 29 February, also over 1900 or 2100.
-            for year in range(self._latest.year + 1, self._latest.year - 9, -1):
-                if number == 2 and int(day) == 29 and not _is_leap(year):
-                    continue
-                # A leap second is logged as :60.
-                time = datetime(year, number, int(day), hour, minute, min(second, 59), tzinfo=self._zone)
-                if time <= self._latest:
-                    return time.astimezone(UTC)
-        except (ValueError, OverflowError):
-            pass
-        return None
-
-
-def _is_leap(year: int) -> bool:
-    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
-
-
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

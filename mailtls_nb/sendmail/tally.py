@@ -79,7 +79,7 @@ class Tally:
 
     def add(self, event: Event) -> None:
         """Count one event: once in each direction that it concerns, once for each domain of the recipients."""
-        if event.direction in self._directions and event.direction != "recipient":
+        if event.direction != "recipient" and event.direction in self._directions:
             self._count(event, event.peer, event.address, "")
         if event.recipients and "recipient" in self._directions:
             server = event.peer if event.peer.startswith("[") else f"{event.peer} [{event.address}]"
@@ -88,7 +88,42 @@ class Tally:
             for domain, recipient in by_domain.items():
                 self._count(event, domain, server, recipient)
 
-    @dataclass
+    def impact(self, period: Period, remarks: tuple[str, ...] = ()) -> Impact:
+        """What was counted so far."""
+        peers = sorted(
+            (count.as_impact(*key) for key, count in self._peers.items()),
+            key=lambda peer: (-peer.refused, -peer.undecided, -peer.messages, peer.name, peer.direction),
+        )
+        return Impact(period, tuple(peers), self._rest, remarks)
+
+    def _count(self, event: Event, name: str, address: str, recipient: str) -> None:
+        direction: Direction = "recipient" if recipient else event.direction
+        count = self._peers.get((direction, name))
+        if count is None:
+            if len(self._peers) >= self._most_peers:
+                self._make_room()
+            count = self._peers[direction, name] = _Count(event.time)
+        if event.refused:
+            count.refused_already += 1
+        else:
+            count.add(*self._judge(event, direction, recipient))
+        count.see(event, address)
+
+    def _make_room(self) -> None:
+        """A tenth of the peers, those with the least to tell, are summed."""
+        by_weight = sorted(self._peers, key=lambda key: self._peers[key].weight)
+        for key in by_weight[: max(1, self._most_peers // 10)]:
+            count = self._peers.pop(key)
+            self._rest = Rest(
+                self._rest.peers + 1,
+                self._rest.messages + count.messages,
+                self._rest.refused + count.refused,
+                self._rest.undecided + count.undecided,
+                self._rest.refused_already + count.refused_already,
+            )
+
+
+@dataclass
 class _Count:
     """One peer while it is counted."""
 

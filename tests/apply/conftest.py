@@ -162,6 +162,9 @@ class Breaking:
         self._good = max(0, self._good - 1)
         return self._host.run(argv, stdin=stdin, timeout_s=timeout_s)
 
+    def stream(self, argv: Sequence[str], take: Callable[[bytes], None], *, timeout_s: float) -> Completed:
+        return self._host.stream(argv, take, timeout_s=timeout_s)
+
     def read(self, path: str) -> bytes | None:
         return self._host.read(path)
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +49,9 @@ class Killing:
         if self._left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return completed
+
+    def stream(self, argv: Sequence[str], take: Callable[[bytes], None], *, timeout_s: float) -> Completed:
+        return self._host.stream(argv, take, timeout_s=timeout_s)
 
     def read(self, path: str) -> bytes | None:
         return self._host.read(path)

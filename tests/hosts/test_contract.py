@@ -81,6 +81,28 @@ class TestRun:
         printed = case.host.run(["printf", r"%s\0", *arguments], timeout_s=20).stdout
         assert printed.split(b"\0")[:-1] == [a.encode("utf-8", "surrogateescape") for a in arguments]
 
+    def test_a_large_output_is_streamed_in_pieces(self, case: Case) -> None:
+        """All of it, in order, in pieces of bounded size, also where it ends like the beginning of a marker."""
+        pieces: list[bytes] = []
+        script = (
+            'i=0; while [ $i -lt 40 ]; do head -c 100000 /dev/zero; i=$((i + 1)); done; printf "\\036mailtls"; exit 3'
+        )
+        done = case.host.stream(["sh", "-c", script], pieces.append, timeout_s=30)
+        assert b"".join(pieces) == bytes(4_000_000) + b"\x1emailtls"
+        assert (done.status, done.stdout) == (3, b"")
+        assert len(pieces) > 10
+        assert max(map(len, pieces)) < 200_000
+
+    def test_a_taker_that_fails_ends_the_command_there(self, case: Case) -> None:
+        seconds = unique_sleep()
+
+        def take(_piece: bytes) -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            case.host.stream(["sh", "-c", 'head -c 500000 /dev/zero; sleep "$1"', "sh", seconds], take, timeout_s=600)
+        assert wait_until(lambda: case.outside.processes(seconds) == [])
+
     def test_a_missing_program_is_status_127(self, case: Case) -> None:
         done = case.host.run(["no-such-program"], timeout_s=20)
         assert done.status == 127

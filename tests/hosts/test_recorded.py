@@ -40,6 +40,31 @@ class Recording:
         return json.dumps(self.log)
 
 
+def test_a_streamed_output_is_measured_only() -> None:
+    recording = Recording()
+    pieces: list[bytes] = []
+    recording.host.stream(["sh", "-c", "head -c 300000 /dev/zero; echo oh >&2"], pieces.append, timeout_s=5)
+    assert b"".join(pieces) == bytes(300_000)
+    (entry,) = recording.log
+    assert (entry["status"], entry["stdout_size"], entry["stderr"]) == (0, 300_000, "oh\n")
+    assert entry["stdout_sha256"] == hashlib.sha256(bytes(300_000)).hexdigest()
+    assert "stdout" not in entry
+
+
+@pytest.mark.parametrize("pem", PEM)
+def test_a_streamed_private_key_is_not_passed_on(pem: bytes, tmp_path: Path) -> None:
+    """Also where the line that begins it comes in two pieces."""
+    recording = Recording()
+    pieces: list[bytes] = []
+    (tmp_path / "begin").write_bytes(pem[:10])
+    (tmp_path / "rest").write_bytes(pem[10:])
+    script = 'cat "$1/begin"; sleep 0.3; cat "$1/rest"'
+    with pytest.raises(MailTLSError, match="a private key would have left local"):
+        recording.host.stream(["sh", "-c", script, "sh", str(tmp_path)], pieces.append, timeout_s=5)
+    assert b"".join(pieces) in pem[:10]
+    assert "PRIVATE" not in recording.text
+
+
 def test_a_command() -> None:
     recording = Recording()
     script = "printf '\\377'; cat >&2; exit 3"
