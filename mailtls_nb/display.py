@@ -5,10 +5,12 @@ Nothing here imports IPython: a notebook finds ``_repr_html_`` by itself, a term
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from mailtls_nb.pictures import Picture
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.procedure import Facts
 from mailtls_nb.verdict import Claim
@@ -20,13 +22,14 @@ _LEFT = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:b
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with facts (label, value), a table (its first row the headings), a paragraph or a diff under it."""
+    """A heading with facts (label, value), a table (its first row the headings), a paragraph, a diff or a picture."""
 
     heading: str = ""
     facts: Facts = ()
     table: Table = ()
     text: str = ""
     diff: str = ""
+    picture: Picture | None = None
 
     def as_text(self) -> str:
         parts = [self.heading] if self.heading else []
@@ -41,6 +44,7 @@ class Section:
             ]
         parts += [self.text] if self.text else []
         parts += [self.diff.rstrip("\n")] if self.diff else []
+        parts += [self.picture.alternative] if self.picture else []
         return "\n".join(parts)
 
     def as_html(self) -> str:
@@ -62,6 +66,10 @@ class Section:
             parts.append(f"<p>{escape(self.text)}</p>")
         if self.diff:
             parts.append(f'<pre class="diff">{_coloured(self.diff)}</pre>')
+        if self.picture:
+            # Within an image nothing of it can run or load anything, and the record's page keeps it.
+            data = base64.b64encode(self.picture.svg.encode()).decode()
+            parts.append(f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(self.picture.alternative)}">')
         return "".join(parts)
 
 

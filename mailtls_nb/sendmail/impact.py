@@ -128,7 +128,7 @@ class Impact:
         span = f"{_minute(period.first)} to {_minute(period.last)}" if period.first else "no line about a connection"
         facts = [
             ("log read", f"{span}, {period.lines:,} lines, {period.not_understood:,} of them not understood"),
-            ("messages seen", f"{self.messages:,}"),
+            ("messages seen, in each direction", f"{self.messages:,}"),
             ("would have been refused", f"{self.refused:,}"),
             ("cannot be told", f"{self.undecided:,}"),
             ("refused already by a rule on TLS", f"{self.refused_already:,} attempts"),

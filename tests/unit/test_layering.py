@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("observe", "apply"),
     ("library", "record", "audit", "approval", "testbed"),
     ("procedures",),
-    ("display",),
+    ("pictures", "display"),
     ("run", "interruption", "engine"),
     ("runner", "refresh"),
     ("demo", "cli"),
