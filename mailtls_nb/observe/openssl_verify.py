@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Literal
 
-from mailtls_nb.hosts.base import Host
+from mailtls_nb.hosts.base import Completed, Host
 
 # A name that is nobody's (RFC 2606), to see that names count.
 WRONG_NAME = "another-name.invalid"
@@ -12,6 +14,12 @@ WRONG_NAME = "another-name.invalid"
 # variables are.
 ONLY_CAFILE = ("env", "SSL_CERT_DIR=/nonexistent", "SSL_CERT_FILE=/nonexistent")
 _TIMEOUT_S = 60
+_REASON = re.compile(r"error \d+ at \d+ depth lookup: ?([^\r\n]+)")
+# openssl takes a certificate from standard input and its chain from a file: here both come through pipes.
+_VERIFY_PEM = """
+leaf=$1 chain=$2; shift 2
+printf '%s\\n' "$chain" | { exec 3<&0; printf '%s\\n' "$leaf" | openssl verify -untrusted /dev/fd/3 "$@"; }
+"""
 
 
 def openssl_verify(
@@ -33,3 +41,31 @@ def openssl_verify(
     checks += ("-untrusted", untrusted) if untrusted else ()
     completed = host.run((*ONLY_CAFILE, "openssl", "verify", *checks, certificate), timeout_s=_TIMEOUT_S)
     return "OK" if completed.status == 0 else "refused"
+
+
+def verified_by(
+    host: Host,
+    chain: Sequence[str],
+    *,
+    trusted_file: str = "",
+    trusted_path: str = "",
+    purpose: Literal["sslserver", "sslclient", "any"] = "any",
+) -> str:
+    """``OK``, or why not, for a chain (PEM, the certificate itself first), by CAs on ``host`` and no others.
+
+    ``trusted_file`` and ``trusted_path`` are as sendmail's CACertFile and CACertPath; the reason is the host's
+    OpenSSL's. Nothing is written there.
+    """
+    checks: tuple[str, ...] = ("-partial_chain", "-purpose", purpose)
+    checks += ("-CAfile", trusted_file) if trusted_file else ()
+    checks += ("-CApath", trusted_path) if trusted_path else ()
+    argv = (*ONLY_CAFILE, "sh", "-c", _VERIFY_PEM, "sh", chain[0], "\n".join(chain), *checks)
+    return _verdict(host.run(argv, timeout_s=_TIMEOUT_S))
+
+
+def _verdict(completed: Completed) -> str:
+    if completed.status == 0:
+        return "OK"
+    printed = (completed.stdout + completed.stderr).decode("utf-8", "replace")
+    reason = _REASON.search(printed)
+    return reason[1].strip() if reason else (printed.strip().splitlines() or ["not OK"])[-1]

@@ -21,6 +21,7 @@ from mailtls_nb.pki.certificates import is_ca, is_issued_by, key_info
 from mailtls_nb.pki.chain import parse_certificates
 
 LONGEST_FILE = 256 * 1024
+LONGEST_CRL_FILE = 16 * 1024 * 1024
 MOST_CERTIFICATES = 20
 _SHORTEST_RSA, _SHORTEST_EC = 2048, 256
 
@@ -58,7 +59,7 @@ def read_fingerprints(parameter: str, text: str) -> tuple[str, ...]:
 def read_partner_ca(data: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
     """The certificates of a file, PEM (one or several) or DER, each once; raises CertificateRefused."""
     if len(data) > LONGEST_FILE:
-        raise _refused(where, [f"it has {len(data)} bytes, more than any CA's file ({LONGEST_FILE})"])
+        raise _refused(where, [f"it has more than {LONGEST_FILE} bytes, as no CA's file has"])
     certificates = tuple(dict.fromkeys(parse_certificates(data, where=where)))
     if len(certificates) > MOST_CERTIFICATES:
         raise _refused(where, [f"it holds {len(certificates)} certificates, more than {MOST_CERTIFICATES}"])
@@ -99,24 +100,14 @@ def check_fingerprints(certificates: Sequence[x509.Certificate], given: Sequence
         )
 
 
-def check_partner_ca(
-    certificates: Sequence[x509.Certificate],
-    *,
-    now: datetime,
-    trusted: Sequence[x509.Certificate] = (),
-    own: Sequence[x509.Certificate] = (),
-    where: str,
-) -> tuple[str, ...]:
-    """Raise CertificateRefused, naming every reason, unless all may be trusted as CAs; returns remarks.
-
-    ``trusted`` are the CA certificates that the host trusts already, ``own`` the certificates that it shows itself.
-    """
+def check_partner_ca(certificates: Sequence[x509.Certificate], *, now: datetime, where: str) -> tuple[str, ...]:
+    """Raise CertificateRefused, naming every reason, unless all may be trusted as CAs; returns remarks."""
     problems: list[str] = []
     remarks: list[str] = []
     for certificate in certificates:
         name = openssl_dn(certificate.subject)
         try:
-            found = [*_problems(certificate, now), *_relations(certificate, trusted, own)]
+            found = list(_problems(certificate, now))
         except (ValueError, UnsupportedAlgorithm):
             found = ["an extension or the key in it cannot be read"]
         problems += [f"{name}: {problem}" for problem in found]
@@ -128,6 +119,26 @@ def check_partner_ca(
     if problems:
         raise _refused(where, problems)
     return tuple(remarks)
+
+
+def check_beside(
+    certificates: Sequence[x509.Certificate],
+    *,
+    trusted: Sequence[x509.Certificate],
+    own: Sequence[x509.Certificate],
+    where: str,
+) -> None:
+    """Raise CertificateRefused for a CA that cannot be trusted beside those that the host trusts already.
+
+    ``own`` are the certificates that the host shows itself.
+    """
+    problems = [
+        f"{openssl_dn(certificate.subject)}: {problem}"
+        for certificate in certificates
+        for problem in _relations(certificate, trusted, own)
+    ]
+    if problems:
+        raise _refused(where, problems, do="see whether this is the file that the partner sent")
 
 
 def _problems(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
@@ -210,8 +221,8 @@ def _parse_crls(data: bytes, *, where: str) -> list[x509.CertificateRevocationLi
     unreadable = "it holds no certificate revocation list that can be read, PEM or DER"
     if b"PRIVATE KEY-----" in data:
         raise _refused(where, ["it holds a private key: only CRLs belong here"])
-    if len(data) > 64 * LONGEST_FILE:
-        raise _refused(where, [f"it has {len(data)} bytes, more than {64 * LONGEST_FILE}"])
+    if len(data) > LONGEST_CRL_FILE:
+        raise _refused(where, [f"it has more than {LONGEST_CRL_FILE} bytes"])
     blocks = re.findall(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", data, re.DOTALL)
     try:
         if b"-----BEGIN" in data:

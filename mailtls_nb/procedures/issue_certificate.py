@@ -9,10 +9,10 @@ from cryptography import x509
 
 from mailtls_nb.apply.transaction import heal
 from mailtls_nb.errors import NotReady
-from mailtls_nb.pki.certificates import dns_names
+from mailtls_nb.pki.certificates import certificate_pem, dns_names
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan
-from mailtls_nb.procedures.issue.look import certificate_pem, look
+from mailtls_nb.procedures.issue.look import look
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
 from mailtls_nb.procedures.issue.proof import file_claims, port_claims

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, CertificateRefused, NotReady
 from mailtls_nb.hosts.base import Host
@@ -171,8 +169,3 @@ def _sent_back(context: Context, wish: IssueWish, files: CertificateFiles) -> Ce
 def _certifiable(key: object) -> CertificatePublicKeyTypes:
     # Every kind of key that openssl prints can be certified, except key agreement keys, which no request can carry.
     return key  # type: ignore[return-value]
-
-
-def certificate_pem(certificates: tuple[x509.Certificate, ...]) -> bytes:
-    """Certificates as PEM, one after the other."""
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)

@@ -12,11 +12,11 @@ from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.pki.certificates import dns_names
 from mailtls_nb.pki.profiles import key_word
-from mailtls_nb.plan import Plan, Step, sha256, unified_diff
+from mailtls_nb.plan import Plan, Step, sha256
+from mailtls_nb.procedures.configuration import configuration_steps
 from mailtls_nb.procedures.issue.observation import HostBefore, fingerprint, reasons_to_issue
 from mailtls_nb.procedures.issue.wish import IssueWish
-from mailtls_nb.sendmail.cf import differing_options, options
-from mailtls_nb.sendmail.mc import cf_options, managed_block, with_managed_block
+from mailtls_nb.sendmail.cf import options
 
 RUNBOOK = "02-issue-certificate"
 # Only the daemon's user reads these; sendmail refuses a key that others can read (op.me 4.11.6).
@@ -206,37 +206,14 @@ def _trust_diff(before: list[x509.Certificate], after: list[x509.Certificate]) -
 
 
 def _configuration(wish: IssueWish, before: HostBefore) -> list[Step]:
-    layout, settings = before.layout, before.wished_settings(wish)
-    wanted = with_managed_block(before.mc, settings, name=layout.mc)
-    steps = []
-    if wanted != before.mc:
-        old, new = (managed_block(mc, name=layout.mc).decode("utf-8", "replace") for mc in (before.mc, wanted))
-        steps.append(
-            Step(
-                "write",
-                str(wish.host),
-                layout.mc,
-                "Put the TLS settings into their own block in sendmail.mc; every other line stays.",
-                diff=unified_diff(layout.mc, old, new),
-                before=sha256(before.mc),
-                content=wanted,
-                settings={"mode": f"{before.mc_status.mode:04o}", "owner": before.mc_status.owner},
-            )
-        )
-    if steps or differing_options(before.cf, cf_options(settings)):
-        layout.refuse_drift(str(wish.host))
-        steps.append(
-            Step(
-                "build",
-                str(wish.host),
-                layout.cf,
-                "Build sendmail.cf beside its place, check it, and move it there.",
-                before=layout.cf_checksum,
-                # What the .mc builds now tells of every file that it includes.
-                settings={"argv": " ".join(layout.build.m4_argv), "built_before": layout.built_checksum},
-            )
-        )
-    return steps
+    return configuration_steps(
+        str(wish.host),
+        before.layout,
+        before.wished_settings(wish),
+        mc=before.mc,
+        mc_status=before.mc_status,
+        cf=before.cf,
+    )
 
 
 def _reload(wish: IssueWish, before: HostBefore) -> Step:

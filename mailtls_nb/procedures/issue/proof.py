@@ -14,7 +14,8 @@ from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.message import logged_handshake
 from mailtls_nb.observe.openssl_verify import WRONG_NAME, openssl_verify
 from mailtls_nb.observe.port25 import Presented, presented_on_port25
-from mailtls_nb.procedures.issue.look import certificate_pem, probe_host
+from mailtls_nb.pki.certificates import certificate_pem
+from mailtls_nb.procedures.issue.look import probe_host
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.proof_by_mail import prove_by_mail
 from mailtls_nb.procedures.issue.wish import IssueWish

@@ -8,7 +8,8 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import LogMark, mark_log
 from mailtls_nb.observe.message import send_message, verified_by_receiver, verified_by_sender
-from mailtls_nb.procedures.issue.look import certificate_pem, probe_host
+from mailtls_nb.pki.certificates import certificate_pem
+from mailtls_nb.procedures.issue.look import probe_host
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context

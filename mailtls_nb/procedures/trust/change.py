@@ -1,0 +1,71 @@
+"""Carrying out the plan of 03 on the host, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mailtls_nb.apply.transaction import Transaction
+from mailtls_nb.approval import what_changed
+from mailtls_nb.errors import NotReady, StaleApproval
+from mailtls_nb.plan import Plan, Step
+from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.procedures.trust.look import look_at_host, see
+from mailtls_nb.procedures.trust.observation import TrustBefore
+from mailtls_nb.procedures.trust.plan import trust_plan, wished_settings
+from mailtls_nb.procedures.trust.proof import trust_claims
+from mailtls_nb.procedures.trust.wish import TrustWish
+from mailtls_nb.sendmail.mc import cf_options
+from mailtls_nb.verdict import Claim, judge
+
+
+def change_trust(context: Context, wish: TrustWish, before: TrustBefore, plan: Plan) -> tuple[Claim, ...]:
+    """Apply the plan; on any failure the host is as before and ChangeFailed is raised. All claims returned hold."""
+    with Transaction(context.host(wish.host), before.host.layout) as change:
+        before = _still(context, wish, before, plan)
+        for step in plan.steps:
+            match step.action:
+                case "build":
+                    change.build(cf_options(wished_settings(wish, before)))
+                case "reload":
+                    change.reload()
+                case _:
+                    _file_step(change, step)
+        changed = look_at_host(context, wish, before.offered)
+        after = see(context, wish, before.offered, changed, with_mail=True)
+        claims = trust_claims(context, wish, before, after, earlier=before.seen)
+        judge(claims)
+    return claims
+
+
+def _still(context: Context, wish: TrustWish, before: TrustBefore, plan: Plan) -> TrustBefore:
+    """Look again, now that nobody else may change the host; raises StaleApproval when the plan would be another one."""
+    now = replace(before, host=look_at_host(context, wish, before.offered))
+    latest = trust_plan(wish, now)
+    if latest.digest != plan.digest:
+        raise StaleApproval(
+            f"{wish.host}: what is there has changed since the plan was made: " + what_changed(plan.as_data(), latest),
+            left="nothing was touched",
+            do="run again: the plan is made anew",
+        )
+    return now
+
+
+def _file_step(change: Transaction, step: Step) -> None:
+    directory = step.target.rpartition("/")[0]
+    # Of a file that a link is to replace, the plan knows that it is one and not its content.
+    expected = None if step.before == "file" else step.before
+    match step.action:
+        case "make-directory":
+            mode, owner = str(step.settings["mode"]), str(step.settings["owner"])
+            change.make_directory(step.target, mode=int(mode, 8), owner=owner)
+        case "write" if step.content is not None:
+            mode, owner = str(step.settings["mode"]), str(step.settings["owner"])
+            change.write(step.target, step.content, mode=int(mode, 8), owner=owner, expected=step.before)
+        case "link":
+            change.link(step.target, str(step.settings["to"]), expected=expected)
+        case "move":
+            change.move(step.target, f"{directory}/{step.settings['to']}", expected=expected)
+        case "remove":
+            change.remove(step.target, expected=expected)
+        case _:
+            raise NotReady(f"this run cannot do the step {step.action} on {step.target}")

@@ -1,0 +1,131 @@
+"""Looking at the host, at what it trusts, and at the partner's port 25 for 03; changes nothing."""
+
+from __future__ import annotations
+
+import secrets
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mailtls_nb.errors import BadParameter, NotReady
+from mailtls_nb.hosts.address import HostAddress
+from mailtls_nb.hosts.base import Host
+from mailtls_nb.observe.certificate_files import file_status
+from mailtls_nb.observe.layout import observe_layout
+from mailtls_nb.observe.maillog import mark_log
+from mailtls_nb.observe.message import send_message, verified_by_receiver, verified_by_sender
+from mailtls_nb.observe.openssl_verify import verified_by
+from mailtls_nb.observe.port25 import Presented, presented_on_port25
+from mailtls_nb.observe.trust_store import observe_trust_store
+from mailtls_nb.pki.certificates import certificate_pem
+from mailtls_nb.pki.partner_ca import check_beside
+from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.procedures.trust.observation import HostLook, Offered, Seen, TrustBefore
+from mailtls_nb.procedures.trust.wish import TrustWish
+from mailtls_nb.sendmail.cf import options
+from mailtls_nb.testbed.testbed import DOMAIN, HOSTS
+
+_SENDMAIL = "/usr/sbin/sendmail"  # of the testbed's hosts
+
+
+def look(context: Context, wish: TrustWish, offered: Offered) -> TrustBefore:
+    """Everything that the plan and its proof need to know. Raises NotReady and what the transports raise."""
+    host = look_at_host(context, wish, offered)
+    seen = see(context, wish, offered, host, with_mail=not host.layout.interrupted)
+    return TrustBefore(context.now(), offered, host, seen, _leads(context, seen.presented, offered))
+
+
+def look_at_host(context: Context, wish: TrustWish, offered: Offered) -> HostLook:
+    """The host's configuration and whom it trusts; raises CertificateRefused for a CA that cannot stand beside them."""
+    host = context.host(wish.host)
+    layout = observe_layout(host)
+    if wish.partner == layout.canonical_name.lower():
+        raise BadParameter("partner", f"{wish.partner} is {wish.host} itself", do="name the other organisation's host")
+    mc, cf = _read(host, layout.mc), _read(host, layout.cf)
+    mc_status = file_status(host, layout.mc)
+    if mc_status is None:
+        raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
+    set_there = options(cf)
+    store = observe_trust_store(
+        host,
+        ca_path=_absolute(host, "CACertPath", set_there.get("CACertPath", "")) or layout.cert_dir,
+        ca_file=set_there.get("CACertFile", ""),
+        crl_path=_absolute(host, "CRLPath", set_there.get("CRLPath", "")),
+        crl_file=set_there.get("CRLFile", ""),
+        own=set_there.get("ServerCertFile", "") or set_there.get("ClientCertFile", ""),
+        offered=offered.certificates,
+    )
+    found = HostLook(layout, mc, mc_status, cf, store)
+    if wish.trusts:
+        check_beside(offered.certificates, trusted=found.trusted, own=store.own, where=wish.partner_ca)
+    return found
+
+
+def see(context: Context, wish: TrustWish, offered: Offered, look: HostLook, *, with_mail: bool) -> Seen:
+    """What the partner and the host are to each other now: a connection, and on the testbed a message each way."""
+    host = context.host(wish.host)
+    ca_path = look.ca_path if look.options.get("CACertPath") else ""
+
+    def in_store(chain: list[str]) -> str:
+        return verified_by(host, chain, trusted_file=look.ca_file, trusted_path=ca_path)
+
+    pems = [certificate.public_bytes(Encoding.PEM).decode() for certificate in offered.certificates]
+    answers = [in_store([pem]) for pem in pems]
+    presented = presented_on_port25(host, wish.partner, trusted_file=look.ca_file, trusted_path=ca_path)
+    as_client, as_server = _mail(context, wish, look) if with_mail else ("", "")
+    return Seen(
+        presented=presented,
+        in_store=next((answer for answer in answers if answer != "OK"), "OK"),
+        own_in_store=in_store([certificate_pem(look.store.own).decode()]) if look.store.own else "",
+        as_client=as_client,
+        as_server=as_server,
+    )
+
+
+def partner_host(context: Context, wish: TrustWish) -> Host | None:
+    """The partner's own host, where this is the testbed and mail may be sent from it."""
+    name, _, domain = wish.partner.partition(".")
+    if not wish.is_testbed or domain != DOMAIN or name not in HOSTS:
+        return None
+    return context.host(HostAddress("testbed", name))
+
+
+def _mail(context: Context, wish: TrustWish, look: HostLook) -> tuple[str, str]:
+    """``verify=WORD`` for a message to the partner, and for one from it, as the host's sendmail logs them."""
+    host, partner = context.host(wish.host), partner_host(context, wish)
+    if partner is None:
+        return "", ""
+    mark = mark_log(host, look.layout.log)
+    there = send_message(host, look.layout.sendmail, recipient=f"root@{wish.partner}", token=secrets.token_hex(8))
+    if not look.is_server:
+        return verified_by_sender(mark, there), ""
+    here = f"root@{look.layout.canonical_name}"
+    back = send_message(partner, _SENDMAIL, recipient=here, token=secrets.token_hex(8))
+    return verified_by_sender(mark, there), verified_by_receiver(mark, back)
+
+
+def _leads(context: Context, presented: Presented, offered: Offered) -> str:
+    """Whether the chain leads to the CA offered, and to no other: OpenSSL's word, here."""
+    if not presented.chain:
+        return ""
+    trusted = context.folder / "offered.pem"
+    trusted.write_bytes(offered.pem)
+    (context.folder / "presented.pem").write_bytes(certificate_pem(presented.chain))
+    chain = [certificate.public_bytes(Encoding.PEM).decode() for certificate in presented.chain]
+    return verified_by(context.here, chain, trusted_file=str(trusted), purpose="sslserver")
+
+
+def _absolute(host: Host, option: str, path: str) -> str:
+    if path and not path.startswith("/"):
+        raise NotReady(
+            f"{host.name}: {option} in sendmail.cf is {path!r}, which is no whole path",
+            left="nothing was touched",
+            do=f"set {option} to a path that starts with /",
+        )
+    return path.rstrip("/") if path != "/" else path
+
+
+def _read(host: Host, path: str) -> bytes:
+    content = host.read(path)
+    if content is None:
+        raise NotReady(f"{host.name}: there is no {path}", left="nothing was touched")
+    return content

@@ -1,0 +1,315 @@
+"""The steps of 03 from what is there to what is wished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from mailtls_nb.errors import NotReady
+from mailtls_nb.names import openssl_dn
+from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory
+from mailtls_nb.pki.certificates import is_issued_by
+from mailtls_nb.pki.hashed_directory import Kind, LinkStep, arranged, writable_directory
+from mailtls_nb.pki.partner_ca import check_not_older, fingerprint
+from mailtls_nb.plan import Plan, Step, sha256
+from mailtls_nb.procedures.configuration import configuration_steps
+from mailtls_nb.procedures.trust.observation import TrustBefore, offered_fingerprints
+from mailtls_nb.procedures.trust.wish import TrustWish
+from mailtls_nb.sendmail.mc import managed_settings
+
+RUNBOOK = "03-trust-partner"
+# CA certificates are no secret; a directory of ours may come to hold keys.
+_FILE_MODE, _DIRECTORY_MODE = 0o644, 0o700
+_OTHERS_WRITE = 0o022
+_PERMISSIONS = 0o777
+_UNTOUCHED = "nothing was touched"
+
+
+def trust_plan(wish: TrustWish, before: TrustBefore) -> Plan:
+    """The plan; empty when the CA is trusted, or is not, as wished. Raises NotReady and CertificateRefused."""
+    rests_on = {"sendmail": before.host.layout.version_text, "offered": offered_fingerprints(before.offered)}
+    if before.host.layout.interrupted:
+        sentence = "Put back what an interrupted run left half done; then look again and plan anew."
+        heal = Step("heal", str(wish.host), "the interrupted change", sentence)
+        return Plan(RUNBOOK, wish.as_data(), (heal,), rests_on)
+    planned = _planned(wish, before)
+    steps = [*planned.files_and_links(), *planned.configuration()]
+    if any(step.action == "build" for step in steps) or planned.needs_reload:
+        steps.append(_reload(wish, before))
+    return Plan(RUNBOOK, wish.as_data(), tuple(steps), rests_on)
+
+
+def wished_settings(wish: TrustWish, before: TrustBefore) -> dict[str, str]:
+    """The settings of the managed block after the change."""
+    return _planned(wish, before).wished_settings()
+
+
+class _Planned:
+    """What both ways have in common."""
+
+    def __init__(self, wish: TrustWish, before: TrustBefore) -> None:
+        self.wish, self.before = wish, before
+        self.host, self.where = before.host, str(wish.host)
+        self.owner = before.host.layout.cert_owner
+        # Hash directories are read at each handshake; a CRLFile only when the daemon starts.
+        self.needs_reload = False
+
+    def wished_settings(self) -> dict[str, str]:
+        return managed_settings(self.host.mc, name=self.host.layout.mc) or {}
+
+    def configuration(self) -> list[Step]:
+        settings, look = self.wished_settings(), self.host
+        if settings == (managed_settings(look.mc, name=look.layout.mc) or {}):
+            return []
+        return configuration_steps(self.where, look.layout, settings, mc=look.mc, mc_status=look.mc_status, cf=look.cf)
+
+    def file(self, directory: StoreDirectory, name: str, content: bytes, what: str) -> Iterator[Step]:
+        """Write a file unless it is there just so."""
+        path = f"{directory.path}/{name}"
+        there = directory.file(path)
+        _refuse_link(self.wish, there)
+        if there and there.sha256 == sha256(content) and there.status.mode & _PERMISSIONS == _FILE_MODE:
+            return
+        yield Step(
+            "write",
+            self.where,
+            path,
+            f"Write {what}.",
+            before=there.sha256 if there else "absent",
+            content=content,
+            settings={"mode": f"{_FILE_MODE:04o}", "owner": self.owner},
+        )
+
+    def links(
+        self,
+        directory: StoreDirectory,
+        name_hash: str,
+        kind: Kind,
+        *,
+        add: Sequence[str] = (),
+        drop: Sequence[str] = (),
+    ) -> Iterator[Step]:
+        """The steps over the links of one hash."""
+        for step in arranged(directory.entries, name_hash, kind, add=add, drop=drop):
+            yield Step(
+                step.action,
+                self.where,
+                f"{directory.path}/{step.name}",
+                _link_sentence(step),
+                before=step.before,
+                settings={"to": step.to} if step.to else {},
+            )
+
+
+class _Trust(_Planned):
+    """Trusting it: files before the links that lead to them."""
+
+    def files_and_links(self) -> list[Step]:
+        if self.before.revoked:
+            raise NotReady(
+                f"the CRL revokes the certificate that {self.wish.partner} shows on port 25: its mail would be refused",
+                left=_UNTOUCHED,
+                do="ask the partner whether it has been compromised, and for a new certificate",
+            )
+        look, missing = self.host, self.host.missing(self.before.offered)
+        steps: list[Step] = []
+        crls = self.before.offered.crls
+        if missing or crls:
+            steps += self._directory(look.store.ca_path)
+        for certificate in missing:
+            name = self.wish.file_name(fingerprint(certificate), "pem")
+            content = certificate.public_bytes(Encoding.PEM)
+            steps += self.file(look.store.ca_path, name, content, f"the CA certificate {_shown(certificate)}")
+        for name_hash in dict.fromkeys(look.hash_of(self.before.offered, c) for c in self.before.offered.certificates):
+            added = [
+                self.wish.file_name(fingerprint(certificate), "pem")
+                for certificate in missing
+                if look.hash_of(self.before.offered, certificate) == name_hash
+            ]
+            steps += self.links(look.store.ca_path, name_hash, "ca", add=added)
+        if crls and not look.knows_crl_path:
+            self._refuse_second_crl()
+        if crls and look.crl_directory is not look.store.ca_path:
+            steps += self._directory(look.crl_directory)
+        for ca, crl in crls:
+            steps += self._crl(ca, crl)
+        return steps
+
+    def wished_settings(self) -> dict[str, str]:
+        settings, look = super().wished_settings(), self.host
+        if look.missing(self.before.offered) and "CACertPath" not in look.options:
+            settings |= {"confCACERT_PATH": look.ca_path}
+        for ca, _ in self.before.offered.crls:
+            if not look.knows_crl_path:
+                settings |= {"confCRL": f"{look.ca_path}/{self.wish.file_name(fingerprint(ca), 'crl')}"}
+            elif "CRLPath" not in look.options:
+                settings |= {"confCRL_PATH": look.crl_directory.path}
+        return settings
+
+    def _directory(self, directory: StoreDirectory) -> list[Step]:
+        """The directory made where it is missing; refused where others may write what sendmail would trust."""
+        if directory.status is not None:
+            _refuse_writable(self.wish, directory)
+            return []
+        return [
+            Step(
+                "make-directory",
+                self.where,
+                directory.path,
+                "Make the directory for CA certificates, open to nobody else.",
+                before="absent",
+                settings={"mode": f"{_DIRECTORY_MODE:04o}", "owner": self.owner},
+            )
+        ]
+
+    def _crl(self, ca: x509.Certificate, crl: x509.CertificateRevocationList) -> list[Step]:
+        look = self.host
+        directory = look.crl_directory
+        there = next((old for old in (*directory.crls, *_crls_in_use(look.store.crl_file)) if _same_ca(old, crl)), None)
+        if there is not None and there != crl:
+            check_not_older(there, crl, where=self.wish.partner_crl)
+        name = self.wish.file_name(fingerprint(ca), "crl")
+        what = f"the CRL of {openssl_dn(crl.issuer)}"
+        steps = list(self.file(directory, name, crl.public_bytes(Encoding.PEM), what))
+        if look.knows_crl_path:
+            steps += self.links(directory, look.hash_of(self.before.offered, ca), "crl", add=[name])
+        else:
+            self.needs_reload = bool(steps)
+        return steps
+
+    def _refuse_second_crl(self) -> None:
+        look, crls = self.host, self.before.offered.crls
+        in_use = look.options.get("CRLFile", "")
+        ours = f"{look.ca_path}/{self.wish.file_name(fingerprint(crls[0][0]), 'crl')}"
+        if len(crls) > 1 or in_use not in ("", ours):
+            raise NotReady(
+                f"sendmail {look.layout.version_text} on {self.wish.host} knows no CRLPath (8.16.1 and later do), and "
+                f"of a CRLFile it reads the first CRL only: {in_use or 'one file for several CAs'} is not enough",
+                left=_UNTOUCHED,
+                do="trust the CA without its CRL (leave partner_crl empty), or upgrade sendmail",
+            )
+
+
+class _Untrust(_Planned):
+    """Taking it away: links before the files that they lead to."""
+
+    def files_and_links(self) -> list[Step]:
+        look, offered = self.host, self.before.offered
+        self._refuse_what_stays()
+        steps: list[Step] = []
+        for name_hash in dict.fromkeys(look.hash_of(offered, certificate) for certificate in offered.certificates):
+            drop = [entry.name for c in offered.certificates for entry in look.entries_of(c) if entry.hash == name_hash]
+            if drop:
+                _refuse_writable(self.wish, look.store.ca_path)
+                steps += self.links(look.store.ca_path, name_hash, "ca", drop=drop)
+            steps += self._crl_links(name_hash)
+        # Last, since a link to a file that is gone hides those behind it.
+        return [*steps, *self._files()]
+
+    def wished_settings(self) -> dict[str, str]:
+        """Without a CRLFile that goes."""
+        settings = super().wished_settings()
+        gone = {step.target for step in self._files()}
+        return {name: value for name, value in settings.items() if name != "confCRL" or value not in gone}
+
+    def _crl_links(self, name_hash: str) -> Iterator[Step]:
+        directory = self.host.crl_directory
+        drop = [entry.name for entry in directory.entries if entry.kind == "crl" and self._is_offered_ones(entry.crls)]
+        of_hash = [name for name in drop if name.startswith(f"{name_hash}.")]
+        if of_hash:
+            yield from self.links(directory, name_hash, "crl", drop=of_hash)
+
+    def _files(self) -> Iterator[Step]:
+        """Files that this runbook wrote and that hold nothing else."""
+        look = self.host
+        files = dict.fromkeys((*look.store.ca_path.partner_files, *look.crl_directory.partner_files))
+        for file in files:
+            certificates = bool(file.certificates) and set(file.certificates) <= set(self.before.offered.certificates)
+            if file.status.is_link or not (certificates or self._is_offered_ones(file.crls)):
+                continue
+            sentence = "Remove the file, which nothing leads to any more."
+            yield Step("remove", self.where, file.path, sentence, before=file.sha256)
+
+    def _is_offered_ones(self, crls: Sequence[x509.CertificateRevocationList]) -> bool:
+        """Whether these are CRLs, and all of them of the CAs that go."""
+        issuers = [certificate.subject for certificate in self.before.offered.certificates]
+        return bool(crls) and all(crl.issuer in issuers for crl in crls)
+
+    def _refuse_what_stays(self) -> None:
+        look, wish = self.host, self.wish
+        for certificate in self.before.offered.certificates:
+            name = openssl_dn(certificate.subject)
+            if any(is_issued_by(own, certificate) for own in look.store.own):
+                raise NotReady(
+                    f"{name} has signed the certificate that {wish.host} shows itself: it is our own CA",
+                    left=_UNTOUCHED,
+                    do="see whether this is the partner's file",
+                )
+            if look.store.ca_file and certificate in look.store.ca_file.certificates:
+                raise NotReady(
+                    f"{name} is in {look.store.ca_file.path} (CACertFile) on {wish.host}, which this runbook has not "
+                    "written: it would stay trusted",
+                    left=_UNTOUCHED,
+                    do="take it out of that file by hand and reload sendmail, then run this again",
+                )
+            for entry in look.entries_of(certificate):
+                if not entry.target and len(entry.certificates) > 1:
+                    raise NotReady(
+                        f"{look.ca_path}/{entry.name} on {wish.host} is a file with other certificates beside {name}",
+                        left=_UNTOUCHED,
+                        do="take it out of that file by hand, then run this again",
+                    )
+
+
+def _planned(wish: TrustWish, before: TrustBefore) -> _Trust | _Untrust:
+    return _Trust(wish, before) if wish.trusts else _Untrust(wish, before)
+
+
+def _reload(wish: TrustWish, before: TrustBefore) -> Step:
+    service = before.host.layout.service
+    sentence = "Reload the daemon, which reads this only when it starts."
+    return Step("reload", str(wish.host), service.name, sentence, settings={"how": service.reload})
+
+
+def _refuse_writable(wish: TrustWish, directory: StoreDirectory) -> None:
+    if directory.status is not None and directory.status.mode & _OTHERS_WRITE:
+        raise NotReady(
+            f"{wish.host}: " + writable_directory(directory.path, directory.status.mode),
+            left=_UNTOUCHED,
+            do=f"see what is linked there, then take that right away: chmod go-w {directory.path}",
+        )
+
+
+def _refuse_link(wish: TrustWish, there: StoredFile | None) -> None:
+    if there is not None and there.status.is_link:
+        raise NotReady(
+            f"{there.path} on {wish.host} is a symbolic link: writing would part it from what it names",
+            left=_UNTOUCHED,
+            do="remove the link, or put a file in its place",
+        )
+
+
+def _crls_in_use(file: StoredFile | None) -> tuple[x509.CertificateRevocationList, ...]:
+    return file.crls if file else ()
+
+
+def _same_ca(one: x509.CertificateRevocationList, other: x509.CertificateRevocationList) -> bool:
+    return one.issuer == other.issuer
+
+
+def _shown(certificate: x509.Certificate) -> str:
+    ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+    return f"{openssl_dn(certificate.subject)} (until {ends}, SHA-256 {fingerprint(certificate)})"
+
+
+def _link_sentence(step: LinkStep) -> str:
+    before = "" if step.before == "absent" else f" It was a {step.before}, which leads to nothing."
+    match step.action:
+        case "link":
+            return f"Link it to {step.to}: sendmail finds a CA by the hash of its name, and stops at a gap.{before}"
+        case "move":
+            return f"Rename it to {step.to}, so that there is no gap before it."
+        case _:
+            return "Remove it."
