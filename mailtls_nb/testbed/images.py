@@ -1,4 +1,8 @@
-"""The testbed's image: one Dockerfile, a Debian release as argument, built once for each state of its files."""
+"""The testbed's images, each built once for each state of its files.
+
+The image of the testbed's own hosts has a Debian release as argument; a guest's is built on it, with the package of
+another mail server as argument.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from mailtls_nb.errors import SetUpError
@@ -15,31 +20,62 @@ from mailtls_nb.testbed.lock import locked
 from mailtls_nb.testbed.progress import run_stage, say
 
 IMAGE_DIRECTORY = Path(__file__).parent / "image"
+GUEST_IMAGE_DIRECTORY = Path(__file__).parent / "guest_image"
 _PULL_TIMEOUT_S = 120
 
 
 def image_name(release: str) -> str:
     """The image's name; its tag holds a digest over the Dockerfile and the files that it copies."""
-    digest = hashlib.sha256()
-    for path in sorted(IMAGE_DIRECTORY.iterdir()):
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return f"mailtls-nb-testbed:{release}-{digest.hexdigest()[:12]}"
+    return f"mailtls-nb-testbed:{release}-{_digest(IMAGE_DIRECTORY)}"
+
+
+def guest_image_name(release: str, package: str) -> str:
+    """The name of the image of a guest that runs this package; its digest is over both Dockerfiles and their files."""
+    return f"mailtls-nb-testbed:{release}-{package}-{_digest(IMAGE_DIRECTORY, GUEST_IMAGE_DIRECTORY)}"
 
 
 def ensure_image(engine: Engine, release: str) -> str:
     """Build the image where it is not there yet and return its name. Raises SetUpError."""
-    name = image_name(release)
+    return _ensure(
+        engine,
+        image_name(release),
+        IMAGE_DIRECTORY,
+        lambda: {"BASE": _base(engine, release)},
+        f"building the image for {release} (a minute or two, once)",
+    )
+
+
+def ensure_guest_image(engine: Engine, release: str, package: str) -> str:
+    """Build the image of a guest that runs this Debian package where it is not there yet. Raises SetUpError."""
+    base = ensure_image(engine, release)
+    return _ensure(
+        engine,
+        guest_image_name(release, package),
+        GUEST_IMAGE_DIRECTORY,
+        lambda: {"BASE": base, "PACKAGE": package},
+        f"building the image for {release} with {package} (half a minute, once)",
+    )
+
+
+def _ensure(engine: Engine, name: str, directory: Path, arguments: Callable[[], dict[str, str]], stage: str) -> str:
     if _exists(engine, name):
         return name
     with locked(_lock_path(), "builds the testbed's image"):
         if not _exists(engine, name):
-            base = _base(engine, release)
+            given = [word for pair in arguments().items() for word in ("--build-arg", "=".join(pair))]
             run_stage(
-                (*engine.argv, "build", "-t", name, "--build-arg", f"BASE={base}", *_proxies(), str(IMAGE_DIRECTORY)),
-                f"building the image for {release} (a minute or two, once)",
+                (*engine.argv, "build", "-t", name, *given, *_proxies(), str(directory)),
+                stage,
                 do="look at the lines above: the build installs Debian packages, so it needs Debian's mirror",
             )
     return name
+
+
+def _digest(*directories: Path) -> str:
+    digest = hashlib.sha256()
+    for path in (path for directory in directories for path in sorted(directory.iterdir())):
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def _exists(engine: Engine, name: str) -> bool:

@@ -18,11 +18,13 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.hosts.container import ContainerHost
 from mailtls_nb.secret import Secret
 from mailtls_nb.testbed.engine import Engine, find_engine
-from mailtls_nb.testbed.images import ensure_image
+from mailtls_nb.testbed.images import ensure_guest_image, ensure_image
 from mailtls_nb.testbed.lock import locked
 from mailtls_nb.testbed.progress import say
 
 HOSTS = ("relay", "partner", "stranger")
+# Hosts with another mail server, each by its Debian package. They come up one by one, when asked for.
+GUESTS = {"postfix": "postfix", "exim": "exim4-daemon-light"}
 DOMAIN = "example.test"
 
 _LABEL = "mailtls-nb.testbed"
@@ -50,7 +52,7 @@ class _Container:
 
 
 class Testbed:
-    """Three mail hosts in containers, the directory of their CA and its passphrase.
+    """Three mail hosts in containers, guests where asked for, the directory of their CA and its passphrase.
 
     All of it belongs to ``state_dir``: another directory is another testbed. ``release`` is a Debian release's code
     name. Methods raise SetUpError where the engine cannot do its work.
@@ -106,6 +108,15 @@ class Testbed:
             self._remove_cas()
             self._up(_READY_TIMEOUT_S)
 
+    def guest(self, name: str) -> Host:
+        """One of GUESTS, brought up where it is not yet; its name and address are known to all hosts from the start.
+
+        It stays until a reset, and goes with the testbed.
+        """
+        with self._locked():
+            self._up(_READY_TIMEOUT_S, (name,), guest_package=GUESTS[name])
+        return self.host(name)
+
     def status(self) -> tuple[HostState, ...]:
         """What is there now, without changing anything."""
         network = self._networks().get(self._network_name)
@@ -123,12 +134,12 @@ class Testbed:
             )
 
     def host(self, name: str) -> Host:
-        """One of HOSTS, to run commands on and to read and write files of; it need not be up."""
+        """One of HOSTS or GUESTS, to run commands on and to read and write files of; it need not be up."""
         return ContainerHost(engine_argv=self.engine.argv, container=self.container_name(name), name=f"testbed:{name}")
 
     def container_name(self, name: str) -> str:
         """The name by which the engine knows a host's container."""
-        if name not in HOSTS:
+        if name not in (*HOSTS, *GUESTS):
             raise SetUpError(f"the testbed has no host {name}", do=f"name one of {', '.join(HOSTS)}")
         return f"mailtls-nb-{self.identity}-{name}"
 
@@ -187,20 +198,23 @@ class Testbed:
         with locked(self.state_dir / "lock", f"works on the testbed of {self.state_dir}"):
             yield
 
-    def _up(self, ready_timeout_s: int) -> None:
+    def _up(self, ready_timeout_s: int, names: Sequence[str] = HOSTS, *, guest_package: str = "") -> None:
         if self._engine is None:
             self._engine = find_engine(install=True)
-        image = ensure_image(self._engine, self.release)
+        if guest_package:
+            image = ensure_guest_image(self._engine, self.release, guest_package)
+        else:
+            image = ensure_image(self._engine, self.release)
         network = self._networks().get(self._network_name) or self._make_network()
         containers = self._containers()
-        with ThreadPoolExecutor(len(HOSTS)) as pool:
+        with ThreadPoolExecutor(len(names)) as pool:
             list(
                 pool.map(
-                    lambda name: self._bring_up(name, containers.get(self.container_name(name)), image, network), HOSTS
+                    lambda name: self._bring_up(name, containers.get(self.container_name(name)), image, network), names
                 )
             )
-            problems = list(pool.map(lambda name: self._not_ready(name, wait_s=ready_timeout_s), HOSTS))
-        for name, problem in zip(HOSTS, problems, strict=True):
+            problems = list(pool.map(lambda name: self._not_ready(name, wait_s=ready_timeout_s), names))
+        for name, problem in zip(names, problems, strict=True):
             if problem:
                 raise SetUpError(
                     f"the testbed's {name} does not come up: {problem}\n{self._last_log_lines(name)}",
@@ -304,7 +318,7 @@ class Testbed:
 
     def _addresses(self, network: str) -> dict[str, str]:
         first = ipaddress.ip_network(network)[_FIRST_ADDRESS]
-        return {name: str(first + position) for position, name in enumerate(HOSTS)}
+        return {name: str(first + position) for position, name in enumerate((*HOSTS, *GUESTS))}
 
     def _hosts_lines(self, network: str) -> tuple[str, ...]:
         return tuple(f"{address} {name}.{DOMAIN}" for name, address in self._addresses(network).items())

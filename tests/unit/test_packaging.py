@@ -38,14 +38,19 @@ def test_environment_yml_asks_for_what_pyproject_asks_for() -> None:
     assert bounds(environment["dependencies"]) == wanted
 
 
-def test_the_wheel_holds_the_runbooks_and_the_testbeds_image(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_runbooks_and_the_testbeds_images(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
     (wheel,) = tmp_path.iterdir()
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     runbooks = {f"mailtls_nb/runbooks/{path.name}" for path in (CHECKOUT / "runbooks").glob("*.ipynb")}
-    image = {f"mailtls_nb/testbed/image/{path.name}" for path in (CHECKOUT / "mailtls_nb/testbed/image").iterdir()}
+    testbed = "mailtls_nb/testbed"
+    images = {
+        f"{testbed}/{image}/{path.name}"
+        for image in ("image", "guest_image")
+        for path in (CHECKOUT / testbed / image).iterdir()
+    }
     assert runbooks
-    assert image
-    assert runbooks | image <= names
+    assert images
+    assert runbooks | images <= names
