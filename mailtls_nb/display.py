@@ -13,6 +13,7 @@ from html import escape
 from mailtls_nb.pictures import Picture
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.procedure import Facts
+from mailtls_nb.sendmail.impact import Impact
 from mailtls_nb.verdict import Claim
 
 Table = tuple[tuple[str, ...], ...]
@@ -99,8 +100,18 @@ def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:
         Section(f"{number}. {step.sentence}", (("on", step.where), ("what", step.target)), diff=step.diff)
         for number, step in enumerate(plan.steps, 1)
     ]
-    notes = [Section("Remarks", text="\n".join(remarks))] if remarks else []
+    notes = [Section("What to expect", facts=plan.outlook)] if plan.outlook else []
+    notes += [Section("Remarks", text="\n".join(remarks))] if remarks else []
     return Report(title, (*steps, *notes, Section(facts=(("plan digest", plan.digest),))))
+
+
+def impact_report(impact: Impact | None) -> Report:
+    """Whom a rule would have met in the past, by the mail log."""
+    if impact is None:
+        return Report("Nobody is asked for more than before.", [])
+    refused = f"{impact.refused:,} of {impact.messages:,} messages would have been refused."
+    table = impact.table()
+    return Report(refused, [Section(facts=impact.as_facts(), table=table if len(table) > 1 else ())])
 
 
 def claims_report(title: str, claims: Sequence[Claim], facts: Facts = ()) -> Report:

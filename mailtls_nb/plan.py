@@ -26,6 +26,8 @@ Action = Literal[
     "move",
     "remove",
     "build",
+    "map",
+    "flush",
     "reload",
     "create-ca",
 ]
@@ -87,6 +89,10 @@ class Plan:
     steps: tuple[Step, ...]
     # What the plan rests on without changing it, by name: SHA-256 of files, the CA certificate, releases.
     rests_on: Mapping[str, str] = field(default_factory=dict)
+    # What is foreseen of its effect, case by case (case, decision), and whom of the past it would have met, as JSON
+    # data: shown and recorded, but not in the digest, since logs grow all the while.
+    outlook: tuple[tuple[str, str], ...] = ()
+    impact: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:

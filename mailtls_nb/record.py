@@ -28,6 +28,7 @@ import jsonschema
 
 import mailtls_nb
 from mailtls_nb.errors import FileAccessFailed, MailTLSError, NotReady
+from mailtls_nb.plan import Plan
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # A name, not an address: nothing is fetched from it.
@@ -209,6 +210,16 @@ def finish(
     if (outcome == "failed") != (error is not None):
         raise ValueError("a run has an error exactly when it failed")
     return replace(record, ended=rfc3339(ended), outcome=outcome, error=error, subject=tuple(subject), **members)
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """A plan as it stands in the record: with the digest that approves it, and what it was expected to do."""
+    return {
+        "digest": plan.digest,
+        **plan.as_data(),
+        "outlook": [{"what": what, "expected": expected} for what, expected in plan.outlook],
+        "impact": dict(plan.impact),
+    }
 
 
 def load(path: Path) -> Record:

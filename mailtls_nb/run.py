@@ -17,7 +17,7 @@ from typing import Any
 from mailtls_nb import __version__, record
 from mailtls_nb.approval import Approval, decide, what_changed
 from mailtls_nb.audit.folder import CommandLog, run_folder
-from mailtls_nb.display import Report, Section, claims_report, plan_report
+from mailtls_nb.display import Report, Section, claims_report, impact_report, plan_report
 from mailtls_nb.errors import BadParameter, MailTLSError, NotReady, StaleApproval, VerdictFailed
 from mailtls_nb.hosts import open_host
 from mailtls_nb.hosts.address import HostAddress
@@ -118,8 +118,14 @@ class Run:
         with self._step():
             self._need(self._before is not None, "observe")
             self._plan = self._procedure.plan(self._wish, self._before)
-            self._record = replace(self._record, plan={"digest": self._plan.digest, **self._plan.as_data()})
+            self._record = replace(self._record, plan=record.plan_data(self._plan))
             return plan_report(self._plan)
+
+    def impact(self) -> Report:
+        """Whom the change would have met in the past, by the host's mail log; changes nothing."""
+        with self._step():
+            self._need(self._plan is not None, "plan")
+            return impact_report(self._procedure.impact(self._wish, self._before))
 
     def approval(self) -> Report:
         """Whether this plan may be applied; raises StaleApproval when another plan was approved."""
@@ -224,7 +230,7 @@ class Run:
             return plan
         if approval.how != "digest":
             self._plan = latest
-            self._record = replace(self._record, plan={"digest": latest.digest, **latest.as_data()})
+            self._record = replace(self._record, plan=record.plan_data(latest))
             return latest
         raise StaleApproval(
             "an interrupted change was undone first; since then: " + what_changed(plan.as_data(), latest),

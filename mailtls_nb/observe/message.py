@@ -38,23 +38,33 @@ def verified_by_receiver(mark: LogMark, message: Message) -> str:
     return mark.wait_for(found)
 
 
-def verified_by_sender(mark: LogMark, message: Message) -> str:
-    """``verify=WORD`` as the sending host logged it for the connection by which the message left."""
+def verified_by_sender(mark: LogMark, message: Message, *, attempt: int = 1) -> str:
+    """``verify=WORD`` as the sending host logged it for the connection by which the message left.
+
+    "sent without TLS" where there was none, and the status as logged (Deferred...) where it did not leave. A message
+    that waited in the queue is tried several times: ``attempt`` counts from 1.
+    """
 
     def found(lines: tuple[str, ...]) -> str:
-        received = [line for line in map(parse_received, lines) if line and message.message_id in line.message_id]
-        queue_ids = {line.queue_id for line in received}
-        sessions: dict[int, StarttlsLine] = {}
-        for line in lines:
-            if (session := parse_starttls(line)) and session.direction == "client":
-                sessions[session.pid] = session
-            # The submission agent's own delivery, to the server on this host, is not the one that counts.
-            delivery = parse_delivery(line)
-            if delivery and delivery.queue_id in queue_ids and f"<{message.recipient}>" in delivery.recipients:
-                return _word(sessions.get(delivery.pid)) if delivery.is_sent else delivery.status
-        return ""
+        words = _attempts(lines, message)
+        return words[attempt - 1] if len(words) >= attempt else ""
 
     return mark.wait_for(found)
+
+
+def _attempts(lines: tuple[str, ...], message: Message) -> list[str]:
+    received = [line for line in map(parse_received, lines) if line and message.message_id in line.message_id]
+    queue_ids = {line.queue_id for line in received}
+    sessions: dict[int, StarttlsLine] = {}
+    words = []
+    for line in lines:
+        if (session := parse_starttls(line)) and session.direction == "client":
+            sessions[session.pid] = session
+        # The submission agent's own delivery, to the server on this host, is not the one that counts.
+        delivery = parse_delivery(line)
+        if delivery and delivery.queue_id in queue_ids and f"<{message.recipient}>" in delivery.recipients:
+            words.append(_word(sessions.get(delivery.pid)) if delivery.is_sent else delivery.status)
+    return words
 
 
 def logged_handshake(mark: LogMark, seen_as: str, expected: str) -> str:

@@ -13,6 +13,7 @@ from cryptography import x509
 
 from mailtls_nb.errors import CommandTimedOut, NotReady
 from mailtls_nb.hosts.base import Host
+from mailtls_nb.observe.openssl_verify import ONLY_CAFILE
 
 # EHLO inside TLS makes the server say under which name and address it sees us. QUIT has to wait for that
 # reply, and the reply for the server's greeting pause: since 8.17.1.9 sendmail rejects "traffic before
@@ -24,6 +25,8 @@ _SCRIPT = (
     'openssl s_client -connect "$address" -starttls smtp -servername "$name" -showcerts -ign_eof "$@"'
 )
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
+# TLS 1.3 sessions print it again for each ticket.
+_VERIFIED = re.compile(rb"^ *Verify return code: (?P<result>\d+ \([^)]*\))", re.MULTILINE)
 _SESSION = re.compile(rb"^New, (?P<protocol>[^,\s]+), Cipher is (?P<cipher>\S+)", re.MULTILINE)
 # s_client's own text waits in a buffer: a reply may stand in the middle of one of its lines.
 _HELLO = re.compile(rb"250[ -]\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you")
@@ -41,7 +44,8 @@ class Presented:
     """What was seen on one connection.
 
     ``chain`` is the certificates as shown, the server's own first; empty when TLS did not come about.
-    ``seen_as`` is the name and address that the server gave us in its EHLO reply.
+    ``seen_as`` is the name and address that the server gave us in its EHLO reply. ``verified`` is OpenSSL's word on the
+    chain, such as ``0 (ok)``; it means something only where CAs were named.
     """
 
     connected: bool
@@ -51,6 +55,7 @@ class Presented:
     cipher: str
     seen_as: str
     problem: str
+    verified: str = ""
 
     @property
     def serial(self) -> int | None:
@@ -59,17 +64,30 @@ class Presented:
 
 
 def presented_on_port25(
-    probe: Host, server: str, *, port: int = 25, client_certificate: str = "", identify: bool = False
+    probe: Host,
+    server: str,
+    *,
+    port: int = 25,
+    client_certificate: str = "",
+    identify: bool = False,
+    trusted_file: str = "",
+    trusted_path: str = "",
 ) -> Presented:
     """Connect from ``probe`` to ``server`` and look. Raises NotReady when the probe has no ``openssl``.
 
     ``client_certificate`` is the path, on the probe, of a file with certificate and key to show; by default none is
     shown. ``identify`` asks under which name and address the server sees the probe (3 s longer, or 30 s where the
-    server greets slowly).
+    server greets slowly). ``trusted_file`` and ``trusted_path``, on the probe, are the CAs to verify by, as sendmail's
+    CACertFile and CACertPath.
     """
+    credentials = ("-cert", client_certificate, "-key", client_certificate) if client_certificate else ()
+    trusted: tuple[str, ...] = ("-CAfile", trusted_file) if trusted_file else ()
+    trusted += ("-CApath", trusted_path) if trusted_path else ()
+    # sendmail takes the topmost CA that it trusts for an anchor, self-signed or not.
+    options = (*credentials, *trusted, *(("-partial_chain",) if trusted else ()))
     pauses_s = _PAUSES_S if identify else (0,)
     for pause_s in pauses_s:
-        seen = _look(probe, server, port, client_certificate, pause_s)
+        seen = _look(probe, server, port, options, pause_s)
         if seen.seen_as or not seen.chain:
             break
     return seen
@@ -80,10 +98,9 @@ def greeting_on_port25(probe: Host, server: str, *, port: int = 25) -> str:
     return probe.run(("bash", "-c", _GREETING, server, str(port)), timeout_s=_TIMEOUT_S).text.strip()
 
 
-def _look(probe: Host, server: str, port: int, client_certificate: str, pause_s: int) -> Presented:
-    credentials = ("-cert", client_certificate, "-key", client_certificate) if client_certificate else ()
+def _look(probe: Host, server: str, port: int, options: tuple[str, ...], pause_s: int) -> Presented:
     own_name = "probe.invalid" if pause_s else ""
-    argv = ("sh", "-c", _SCRIPT, "sh", f"{server}:{port}", server, own_name, str(pause_s), *credentials)
+    argv = (*ONLY_CAFILE, "sh", "-c", _SCRIPT, "sh", f"{server}:{port}", server, own_name, str(pause_s), *options)
     try:
         completed = probe.run(argv, timeout_s=_TIMEOUT_S)
     except CommandTimedOut:
@@ -96,6 +113,7 @@ def _look(probe: Host, server: str, port: int, client_certificate: str, pause_s:
         )
     connected = b"CONNECTED(" in completed.stdout
     session = _SESSION.search(completed.stdout)
+    verified = _VERIFIED.search(completed.stdout)
     hello = _HELLO.search(completed.stdout)
     chain = tuple(x509.load_pem_x509_certificate(pem) for pem in _PEM.findall(_shown_chain(completed.stdout)))
     return Presented(
@@ -106,6 +124,7 @@ def _look(probe: Host, server: str, port: int, client_certificate: str, pause_s:
         cipher=session["cipher"].decode() if session and chain else "",
         seen_as=hello["peer"].decode("ascii", "replace") if hello else "",
         problem="" if chain else _last_words(completed.stderr),
+        verified=verified["result"].decode("ascii", "replace") if verified and chain else "",
     )
 
 

@@ -15,6 +15,7 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.parameters import absolute_path
 from mailtls_nb.plan import Plan
 from mailtls_nb.secret import Secret, SecretReference
+from mailtls_nb.sendmail.impact import Impact
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.verdict import Claim
 
@@ -102,6 +103,10 @@ class Procedure(ABC, Generic[W, B]):
     @abstractmethod
     def plan(self, wish: W, before: B) -> Plan:
         """The steps from what is there to what is wished; empty when nothing is to be done."""
+
+    def impact(self, wish: W, before: B) -> Impact | None:  # noqa: ARG002
+        """Whom the change would have met in the past, where the runbook demands something of others."""
+        return None
 
     def heal(self, context: Context, wish: W, before: B) -> bool:  # noqa: ARG002
         """Undo what an interrupted run left on a host; True when there was something, and all is to be seen anew."""

@@ -117,6 +117,11 @@ class AccessDatabase:
         return self.path.removesuffix(_MADE_BY_MAKEMAP.get(self.kind, ""))
 
     @property
+    def endings(self) -> tuple[str, ...]:
+        """The endings of all files that makemap makes."""
+        return (".pag", ".dir") if self.kind == "dbm" else (_MADE_BY_MAKEMAP.get(self.kind, ""),)
+
+    @property
     def database(self) -> str:
         """The file that makemap makes and sendmail opens, whether the path names its ending or not."""
         return self.text + _MADE_BY_MAKEMAP.get(self.kind, "")

@@ -1,0 +1,1 @@
+"""The parts of 04-enforce-access."""
