@@ -6,7 +6,7 @@ BIN := $(if $(CONDA),$(CONDA_PREFIX)/bin,.venv/bin)
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test test-fast lint jupyter refresh-runbooks testbed-up testbed-down clean
+.PHONY: help set-up demo test test-fast fuzz lint jupyter refresh-runbooks testbed-up testbed-down clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -23,6 +23,9 @@ test: set-up ## run all tests, linting and type checking among them
 
 test-fast: set-up ## run the tests that need no containers
 	@$(PY) -m pytest --no-header -m "not testbed"
+
+fuzz: set-up ## run the property tests of all parsers for some minutes, with other input each time
+	@$(PY) -m pytest --no-header -m hypothesis --hypothesis-profile=fuzz tests/unit
 
 lint: set-up ## check style and types only
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -160,16 +160,16 @@ def parse_requirement(text: str) -> Requirement:
 
 
 def effect(value: str) -> Effect:
-    """What sendmail makes of a value that `parse_requirement` refuses, as its rulesets judge two strangers.
+    """What sendmail makes of a value that `parse_requirement` refuses, as its rulesets judge two peers.
 
     ``as meant``: it is only written in another way; ``nothing``: it accepts mail without TLS; ``less``: it demands less
     than the text says; ``too much``: it refuses every peer.
     """
     if _meant(value) is not None:
         return "as meant"
-    if _accepts(value, verify="NONE", bits=0):
+    if _accepts(value, Case("server", _PEER, "192.0.2.1", verify="NONE")):
         return "nothing"
-    return "less" if _accepts(value, verify="OK", bits=MOST_BITS) else "too much"
+    return "less" if _accepts(value, _best_peer(value)) else "too much"
 
 
 _CONSEQUENCE: dict[Effect, str] = {
@@ -177,6 +177,32 @@ _CONSEQUENCE: dict[Effect, str] = {
     "less": "sendmail would demand less than it says",
     "too much": "sendmail would refuse every peer",
 }
+
+
+_PEER = "peer.invalid"
+_EXTENSION_IN_TEXT = re.compile(r"(?:^|\+)(CN|CS|CI):(.*)$", re.IGNORECASE | re.ASCII)
+
+
+def _best_peer(value: str) -> Case:
+    """A peer with the best of everything, whose certificate says what the value asks for, if one can."""
+    names: dict[str, str] = {"CN": _PEER}
+    for part in value.split("++"):
+        if match := _EXTENSION_IN_TEXT.search(part):
+            try:
+                extension = _extension(f"{match[1]}:{match[2]}")
+            except BadRequirement:
+                continue
+            names[extension.kind] = extension.value
+    return Case(
+        "server",
+        _PEER,
+        "192.0.2.1",
+        verify="OK",
+        bits=MOST_BITS,
+        cn_subject=names["CN"],
+        cert_subject=names.get("CS", ""),
+        cert_issuer=names.get("CI", ""),
+    )
 
 
 def _consequence(value: str) -> str:
@@ -191,9 +217,9 @@ def _meant(value: str) -> Requirement | None:
     return requirement if reads_alike(value, str(requirement)) else None
 
 
-def _accepts(value: str, *, verify: str, bits: int) -> bool:
-    stranger = Case("server", "stranger.invalid", "192.0.2.1", verify=verify, bits=bits)
-    return judge(value, stranger, Rulesets((8, 17, 1)), lookup=lambda _key: None).accepted
+def _accepts(value: str, peer: Case) -> bool:
+    # The same in all releases for what matters here; any CITag is taken for known.
+    return judge(value, peer, Rulesets((8, 17, 1)), lookup=lambda _key: "OK").accepted
 
 
 def _parse(text: str) -> Requirement:
