@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import pytest
@@ -192,10 +192,30 @@ def lookup_rows(keys: Sequence[str]) -> tuple[bytes, list[Case]]:
     return "".join(f"{key}\t{value}\n" for key, value in values.items()).encode(), cases
 
 
+def alternative_name_rows() -> tuple[bytes, list[Case]]:
+    """Names in the certificate beside its CN, for each requirement that compares names; not all of them are read."""
+    values = ["CN", f"CN:{CN}", f"CN++CI:{ISSUER}", f"CN:{CN}++CI:{ISSUER}", f"CI:{ISSUER}++CN", "CN:x.y.test"]
+    names = {"host.altnames.test", "*.altnames.test", "altnames.test", CN, "other.test", "*.test", "*.y.test"}
+    sets = [(), *((name,) for name in sorted(names)), tuple(sorted(names)), ("other.test", "host.altnames.test")]
+    entries, cases = [], []
+    for number, value in enumerate(values):
+        address = f"192.0.2.{number}"
+        entries += [f"TLS_Clt:{address}\tPERM+VERIFY+{value}\n", f"TLS_Srv:{address}\tVERIFY+{value}\n"]
+        cases += [
+            Case(direction, "host.altnames.test", address, "OK", 256, 0, subject, "", issuer, alternative_names=found)
+            for direction in ("server", "client")
+            for subject in (CN, "host.altnames.test", "nobody.test")
+            for issuer in (ISSUER, "/CN=Other+20CA")
+            for found in sets
+        ]
+    return "".join(entries).encode(), cases
+
+
 TABLES = {"values": value_rows(), "keys": lookup_rows(KEYS), "bare keys too": lookup_rows([*KEYS, *BARE_KEYS])}
 ROWS = sum(len(cases) for _, cases in TABLES.values())
 
 Model = Callable[[bytes, Case], Decision]
+Table = tuple[bytes, list[Case]]
 
 
 @dataclass(frozen=True)
@@ -204,10 +224,11 @@ class Answers:
 
     version: tuple[int, ...]
     decisions: dict[str, tuple[Decision, ...]]
+    tables: Mapping[str, Table] = field(default_factory=lambda: TABLES)
 
     def disagreements(self, model: Model) -> Iterator[str]:
         """The rows in which the model decides otherwise."""
-        for table, (access, cases) in TABLES.items():
+        for table, (access, cases) in self.tables.items():
             for case, given in zip(cases, self.decisions[table], strict=True):
                 decided = model(access, case)
                 if decided.refused != given.refused:
@@ -300,3 +321,44 @@ def test_a_wrong_model_is_found_out(answers: Answers, wrong: Wrong) -> None:
         lambda access, case: decide(entries[access], wrong.case(case), release=release)
     )
     assert next(disagreements, None) is not None
+
+
+def edited(mc: bytes, old: bytes, new: bytes) -> bytes:
+    """The .mc with one line written otherwise."""
+    assert mc.count(old) == 1
+    return mc.replace(old, new)
+
+
+def test_the_model_agrees_where_the_cf_is_another() -> None:
+    """FEATUREs that change the rulesets: SAN names compared, and SKIP not understood; on the newest release."""
+    keys, names = lookup_rows(KEYS), alternative_name_rows()
+    with sendmail_of("trixie") as host:
+        layout = observe_layout(host)
+        mc = host.read(layout.mc)
+        assert mc is not None
+
+        def answers(mc: bytes, tables: dict[str, Table]) -> Answers:
+            cf = host.run(["m4"], stdin=mc, timeout_s=60).stdout
+            given = {
+                table: ask_rulesets(host, layout, cases, access=access, cf=cf)
+                for table, (access, cases) in tables.items()
+            }
+            return Answers(layout.version, given, tables)
+
+        no_skip = answers(edited(mc, b"FEATURE(`access_db', , `skip')", b"FEATURE(`access_db')"), {"keys": keys})
+        with_names = b"FEATURE(`check_cert_altnames')dnl\nMAILER_DEFINITIONS"
+        named = answers(edited(mc, b"MAILER_DEFINITIONS", with_names), {"names": names})
+        plain = answers(mc, {"names": names})
+
+    def model(*, skip: bool = True, alternative_names: bool = False) -> Model:
+        entries = {access: access_entries(access) for access, _ in (keys, names)}
+        return lambda access, case: decide(
+            entries[access], case, release=layout.version, skip=skip, alternative_names=alternative_names
+        )
+
+    assert list(no_skip.disagreements(model(skip=False))) == []
+    assert list(named.disagreements(model(alternative_names=True))) == []
+    assert list(plain.disagreements(model())) == []
+    # Each of the two makes a difference.
+    assert next(no_skip.disagreements(model()), None) is not None
+    assert next(named.disagreements(model()), None) is not None
