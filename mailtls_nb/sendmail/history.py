@@ -73,6 +73,10 @@ class Session:
         return names[-1] if names else ""
 
 
+_NO_TLS = Session()
+_UNKNOWN = Session(verify="")
+
+
 @dataclass(frozen=True)
 class Event:
     """A message that came or went, or (``refused``) an attempt that a TLS rule in force refused already.
@@ -155,11 +159,10 @@ class MailHistory:
         entry = parse_line(line.decode("utf-8", "replace"))
         if entry is None:
             return None
-        if _is_farewell(entry.text):
-            self._processes.pop((entry.host, entry.pid), None)
-            return None
         told = what_it_tells(entry)
         if told is None:
+            if _is_farewell(entry.text):
+                self._processes.pop((entry.host, entry.pid), None)
             self.not_understood += _should_have_told(entry)
             return None
         time = self._clock.read(entry.time_text)
@@ -218,8 +221,9 @@ class MailHistory:
         self._protocol_tells = self._protocol_tells or tls_by_protocol
         session = process.server if process.server_address == line.relay_address else None
         if session is None or (self._protocol_tells and not tls_by_protocol):
-            session = Session(verify="" if tls_by_protocol else "NONE")
-        session = replace(session, auth_ssf=process.auth_ssf)
+            session = _UNKNOWN if tls_by_protocol else _NO_TLS
+        if process.auth_ssf:
+            session = replace(session, auth_ssf=process.auth_ssf)
         return _from_client(line.relay_name, line.relay_address, line.relay_forged, time, session)
 
     def _refused(self, line: RejectLine, time: datetime, process: _Process) -> Event | None:
@@ -228,9 +232,9 @@ class MailHistory:
             return None
         if direction is None or direction == "server":
             session = process.server if process.server_address == line.relay_address else None
-            event = _from_client(line.relay_name, line.relay_address, False, time, session or Session())
+            event = _from_client(line.relay_name, line.relay_address, False, time, session or _NO_TLS)
         else:
-            session = process.clients.get(_key(line.relay_name, line.relay_address), Session())
+            session = process.clients.get(_key(line.relay_name, line.relay_address), _NO_TLS)
             recipients = tuple(_RECIPIENT.findall(line.arg1)) if direction == "recipient" else ()
             event = _to_server(line.relay_name, line.relay_address, time, session, recipients)
         return replace(event, refused=True, direction=direction or "server")
@@ -287,12 +291,10 @@ def _sent(line: DeliveryLine, time: datetime, process: _Process) -> Event | None
     recipients = tuple(_RECIPIENT.findall(line.recipients))
     if not line.is_sent or not line.relay_address or not recipients:
         return None
-    event = _to_server(line.relay_name, line.relay_address, time, Session(), recipients)
+    session = process.clients.get(_key(line.relay_name, line.relay_address), _NO_TLS)
+    event = _to_server(line.relay_name, line.relay_address, time, session, recipients)
     # The submission agent hands over to this host's own server, by a configuration that these rules are no part of.
-    if line.mailer == "relay" and event.is_local:
-        return None
-    session = process.clients.get(_key(line.relay_name, line.relay_address))
-    return replace(event, session=session) if session else event
+    return None if line.mailer == "relay" and event.is_local else event
 
 
 def _from_client(name: str, address: str, forged: bool, time: datetime, session: Session) -> Event:

@@ -159,8 +159,9 @@ class _Count:
     def see(self, event: Event, address: str) -> None:
         self.first_seen = min(self.first_seen, event.time)
         self.last_seen = max(self.last_seen, event.time)
-        if len(self.addresses) < _MOST_ADDRESSES:
-            self.addresses[address] = None
+        if address in self.addresses or len(self.addresses) >= _MOST_ADDRESSES:
+            return
+        self.addresses[address] = None
         self.claimed_name = event.claimed_name or self.claimed_name
         self.is_local = self.is_local or event.is_local
 
