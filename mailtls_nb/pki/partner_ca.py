@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from mailtls_nb.errors import BadParameter, CertificateRefused
 from mailtls_nb.names import openssl_dn, shown
 from mailtls_nb.pki.certificates import is_ca, is_issued_by, key_info
-from mailtls_nb.pki.chain import parse_certificates
 
 LONGEST_FILE = 256 * 1024
 LONGEST_CRL_FILE = 16 * 1024 * 1024
@@ -60,7 +59,15 @@ def read_partner_ca(data: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
     """The certificates of a file, PEM (one or several) or DER, each once; raises CertificateRefused."""
     if len(data) > LONGEST_FILE:
         raise _refused(where, [f"it has more than {LONGEST_FILE} bytes, as no CA's file has"])
-    certificates = tuple(dict.fromkeys(parse_certificates(data, where=where)))
+    if b"PRIVATE KEY-----" in data:
+        problem = "it holds a private key: only certificates belong here, and whoever sent it should know"
+        raise _refused(where, [problem])
+    try:
+        pem = b"-----BEGIN" in data
+        found = x509.load_pem_x509_certificates(data) if pem else [x509.load_der_x509_certificate(data)]
+    except ValueError as error:
+        raise _refused(where, ["it holds no certificate that can be read, PEM or DER"]) from error
+    certificates = tuple(dict.fromkeys(found))
     if len(certificates) > MOST_CERTIFICATES:
         raise _refused(where, [f"it holds {len(certificates)} certificates, more than {MOST_CERTIFICATES}"])
     return certificates
@@ -111,7 +118,7 @@ def check_partner_ca(certificates: Sequence[x509.Certificate], *, now: datetime,
         except (ValueError, UnsupportedAlgorithm):
             found = ["an extension or the key in it cannot be read"]
         problems += [f"{name}: {problem}" for problem in found]
-        if is_issued_by(certificate, certificate) and (weak := _weak_digest(certificate)):
+        if _bears_its_own_name(certificate) and (weak := _weak_digest(certificate)):
             remarks.append(
                 f"{name} is signed with {weak} by itself. Nobody relies on that signature: it is trusted for its "
                 "fingerprint. Ask the partner whether a new CA is planned."
@@ -152,7 +159,7 @@ def _problems(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
         yield f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC"
     if weak := _weak_key(certificate):
         yield f"its key is weak: {weak}"
-    if not is_issued_by(certificate, certificate) and (digest := _weak_digest(certificate)):
+    if not _bears_its_own_name(certificate) and (digest := _weak_digest(certificate)):
         yield f"it is signed with {digest}, which can be forged"
 
 
@@ -277,6 +284,11 @@ def _weak_key(certificate: x509.Certificate) -> str:
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < _SHORTEST_EC:
         return f"an elliptic curve of {key.key_size} bits, at least {_SHORTEST_EC} are needed"
     return ""
+
+
+def _bears_its_own_name(certificate: x509.Certificate) -> bool:
+    """Whether it names itself as its issuer; a signature by such digests this library would not verify."""
+    return certificate.issuer == certificate.subject
 
 
 def _weak_digest(certificate: x509.Certificate) -> str:

@@ -66,8 +66,8 @@ class TrustPartner(Procedure[TrustWish, TrustBefore]):
 
     def unchanged(self, context: Context, wish: TrustWish, before: TrustBefore) -> Applied:
         claims = trust_claims(context, wish, before, before.seen, earlier=None)
-        done = "trusts the CA of" if wish.trusts else "does not trust the CA of"
-        summary = f"sendmail on {wish.host} {done} {wish.partner} already"
+        done = "trusts the CA of {} already" if wish.trusts else "does not trust the CA of {} anyway"
+        summary = f"sendmail on {wish.host} " + done.format(wish.partner)
         return Applied("unchanged", summary, claims, _offered_facts(before), _artifacts(before))
 
 
@@ -98,12 +98,12 @@ def _partner_facts(wish: TrustWish, before: TrustBefore) -> Facts:
         return ((name, f"no connection ({seen.problem})"),)
     if not seen.chain:
         return ((name, "shows no certificate: STARTTLS is not offered" if not seen.starttls_offered else seen.problem),)
-    rows = tuple(("shows" if n == 0 else "and", _in_words(certificate)) for n, certificate in enumerate(seen.chain))
+    rows = tuple((name if n == 0 else "", _in_words(certificate)) for n, certificate in enumerate(seen.chain))
     leads = "yes" if before.leads == "OK" else f"no: {before.leads}"
     return (
         *rows,
         ("for the names", ", ".join(dns_names(seen.chain[0])) or "none (subjectAltName)"),
-        ("leads to the CA offered", leads),
+        ("this leads to the CA offered", leads),
     )
 
 
@@ -150,9 +150,7 @@ def _partner_remarks(wish: TrustWish, before: TrustBefore) -> list[str]:
         found.append(f"The certificate is not for {wish.partner}; sendmail does not compare names unless told to.")
     usage = extended_key_usage(shown)
     if usage is not None and ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
-        found.append(
-            "The certificate is for servers only (extendedKeyUsage): shown by a client it is not verified."
-        )
+        found.append("The certificate is for servers only (extendedKeyUsage): shown by a client it is not verified.")
     if seen.as_server == "verify=NO":
         found.append(f"{wish.partner} shows no certificate as a client, so its mail to us cannot be verified.")
     return found

@@ -305,11 +305,11 @@ def _shown(certificate: x509.Certificate) -> str:
 
 
 def _link_sentence(step: LinkStep) -> str:
-    before = "" if step.before == "absent" else f" It was a {step.before}, which leads to nothing."
     match step.action:
         case "link":
-            return f"Link it to {step.to}: sendmail finds a CA by the hash of its name, and stops at a gap.{before}"
+            instead = "" if step.before == "absent" else f", in place of a {step.before} that leads to nothing"
+            return f"Make the link by which OpenSSL finds {step.to}{instead}."
         case "move":
-            return f"Rename it to {step.to}, so that there is no gap before it."
+            return f"Rename this to {step.to}: a gap before it would hide it."
         case _:
-            return "Remove it."
+            return f"Remove this {'link' if step.before.startswith('link') else 'file'}."

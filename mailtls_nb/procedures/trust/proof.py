@@ -27,7 +27,8 @@ def trust_claims(
     claims = list(_store_claims(wish, after, earlier))
     if before.leads == "OK":
         claims += _partner_claims(wish, before, after, earlier)
-    claims += _stranger_claims(context, wish, before, after)
+    if wish.trusts:
+        claims += _stranger_claims(context, wish, before, after)
     return tuple(claims)
 
 
@@ -54,7 +55,14 @@ def _store_claims(wish: TrustWish, after: Seen, earlier: Seen | None) -> Iterato
         fails_when="before the change the same command said OK" if was == "OK" else "",
     )
     if earlier and earlier.own_in_store == "OK":
-        yield Claim("the host's own certificate verifies as before", "OK", after.own_in_store, "inspection", instrument)
+        yield Claim(
+            "the host's own certificate verifies as before",
+            "OK",
+            after.own_in_store,
+            "inspection",
+            instrument,
+            fails_when="for the CA that went the same command said no" if after.in_store != "OK" else "",
+        )
 
 
 def _partner_claims(wish: TrustWish, before: TrustBefore, after: Seen, earlier: Seen | None) -> Iterator[Claim]:
