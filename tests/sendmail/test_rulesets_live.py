@@ -172,6 +172,31 @@ def test_mail_leaves_as_the_oracle_said(server: Server, pristine: Testbed, key: 
     assert (expected == "") == (key == "TLS_Rcpt:none@")
 
 
+def test_what_is_asked_is_what_sendmail_reads(server: Server) -> None:
+    """A reply quotes the name in the certificate: every character that may stand in one arrives as it is."""
+    odd = "/O=$a$$b,c;d'e!f&g%h*i|j~k^l`m{n}o[p]q?r@s:t_u-v./CN=x+2By+20$"
+    case = replace(server.cases("stranger.example.test")["OK"], cert_issuer=odd)
+    plain = replace(case, cert_issuer="")
+    decisions = ask_rulesets(server.relay, server.layout, [case, plain, case], access=b"TLS_Clt:\tVERIFY+CI:/CN=z\n")
+    assert [decision.reply for decision in decisions] == [
+        f"454 4.7.0 Cert Issuer {odd} does not match /CN=z",
+        "454 4.7.0 Cert Issuer does not match /CN=z",
+        f"454 4.7.0 Cert Issuer {odd} does not match /CN=z",
+    ]
+    same = ask_rulesets(server.relay, server.layout, [case, plain], access=f"TLS_Clt:\tVERIFY+CI:{odd}\n".encode())
+    assert [decision.accepted for decision in same] == [True, False]
+
+
+def test_what_a_killed_run_left_goes(server: Server) -> None:
+    """A directory that nobody could remove is removed by a later run; one in use now is let alone."""
+    old, new = ("/var/lib/mailtls-nb-rulesets." + ending for ending in ("old", "new"))
+    server.relay.run(["mkdir", old, new], timeout_s=10)
+    server.relay.run(["touch", "-d", "2 hours ago", old], timeout_s=10)
+    ask_rulesets(server.relay, server.layout, [server.cases("x.test")["OK"]], access=None)
+    left = server.relay.run(["sh", "-c", 'ls -d /var/lib/mailtls-nb-rulesets.*; rmdir "$1"', "sh", new], timeout_s=10)
+    assert left.text.split() == [new]
+
+
 _EVERYTHING = r"""
 cd /
 find etc/mail var/lib var/spool -exec stat -c '%n %F %a %U:%G' {} +

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 
 from mailtls_nb.sendmail.cf import (
+    AccessDatabase,
     Listener,
+    access_database,
     differing_options,
     m4_errors,
     m4_remarks,
     option_values,
     options,
     smtp_listener,
+    with_access_path,
 )
 
 CF = b"""\
@@ -84,3 +87,46 @@ def test_sendmails_own_errors_fail_a_build_and_warnings_do_not() -> None:
         "*** WARNING: FEATURE(`nullclient') is used with others",
     )
     assert m4_errors("") == ()
+
+
+# Lines as Debian's, Red Hat's and others' m4 write them; text is what makemap is fed, database what it makes.
+ACCESS_LINES = [
+    (b"Kaccess hash -T<TMPF> /etc/mail/access", "hash", False, "/etc/mail/access", "/etc/mail/access.db"),
+    (b"Kaccess hash -T<TMPF> -o /etc/mail/access.db", "hash", True, "/etc/mail/access", "/etc/mail/access.db"),
+    (b"Kaccess\tcdb  -o -T<TMPF>\t/etc/mail/access \r", "cdb", True, "/etc/mail/access", "/etc/mail/access.cdb"),
+    (b"Kaccess dbm /etc/mail/access", "dbm", False, "/etc/mail/access", "/etc/mail/access.pag"),
+    (b"Kaccess btree -a<x> /srv/my access", "btree", False, "/srv/my access", "/srv/my access.db"),
+]
+
+
+@pytest.mark.parametrize(("line", "kind", "optional", "text", "database"), ACCESS_LINES)
+def test_the_access_map_is_found(line: bytes, kind: str, optional: bool, text: str, database: str) -> None:
+    """Its kind, and the two files, whether the cf names the ending or not; another path changes nothing else."""
+    cf = b"#Kaccess hash /no\nKaccessible hash /no\n" + line + b"\nKarith arith\n"
+    found = access_database(cf)
+    assert found is not None
+    assert found.made_by_makemap
+    assert (found.kind, found.optional, found.text, found.database) == (kind, optional, text, database)
+    moved = with_access_path(cf, "/new/access")
+    assert access_database(moved) == AccessDatabase(kind, "/new/access", optional)
+    assert moved.splitlines()[:2] + moved.splitlines()[3:] == cf.splitlines()[:2] + cf.splitlines()[3:]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Kaccess ldap -T<TMPF> -1 -v sendmailMTAMapValue -k (&(objectClass=x)(y=%0))",
+        b"Kaccess sequence first second",
+        b"Kaccess hash nis.access",
+        b"Kaccess",
+    ],
+)
+def test_a_map_that_makemap_does_not_make_is_seen(line: bytes) -> None:
+    """There is no text file to put rules into."""
+    found = access_database(line + b"\n")
+    assert found is None or not found.made_by_makemap
+
+
+def test_a_cf_without_access_map() -> None:
+    """Without FEATURE(access_db)."""
+    assert access_database(CF) is None
