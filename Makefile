@@ -6,7 +6,7 @@ BIN := $(if $(CONDA),$(CONDA_PREFIX)/bin,.venv/bin)
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up demo test test-fast fuzz lint jupyter refresh-runbooks testbed-up testbed-down clean
+.PHONY: help set-up demo test test-fast fuzz lint bench jupyter refresh-runbooks testbed-up testbed-down clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -29,6 +29,9 @@ fuzz: set-up ## run the property tests of all parsers for some minutes, with oth
 
 lint: set-up ## check style and types only
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+bench: set-up ## judge a mail log of 1 GB: time and memory beside those of grep and zcat
+	@$(PY) tests/bench/mail_history.py
 
 jupyter: set-up ## open JupyterLab on runbooks/
 	@$(PY) -m jupyterlab --ServerApp.root_dir=runbooks $(if $(filter 0,$(shell id -u)),--allow-root)
