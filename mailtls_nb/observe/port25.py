@@ -83,8 +83,8 @@ def presented_on_port25(
     credentials = ("-cert", client_certificate, "-key", client_certificate) if client_certificate else ()
     trusted: tuple[str, ...] = ("-CAfile", trusted_file) if trusted_file else ()
     trusted += ("-CApath", trusted_path) if trusted_path else ()
-    # sendmail takes the topmost CA that it trusts for an anchor, self-signed or not.
-    options = (*credentials, *trusted, *(("-partial_chain",) if trusted else ()))
+    # No -partial_chain: sendmail verifies nothing by an intermediate CA without its root (measured with 8.17.1).
+    options = (*credentials, *trusted)
     pauses_s = _PAUSES_S if identify else (0,)
     for pause_s in pauses_s:
         seen = _look(probe, server, port, options, pause_s)

@@ -20,7 +20,6 @@ from mailtls_nb.names import openssl_dn, shown
 from mailtls_nb.pki.certificates import is_ca, is_issued_by, key_info
 
 LONGEST_FILE = 256 * 1024
-LONGEST_CRL_FILE = 16 * 1024 * 1024
 MOST_CERTIFICATES = 20
 _SHORTEST_RSA, _SHORTEST_EC = 2048, 256
 
@@ -58,18 +57,18 @@ def read_fingerprints(parameter: str, text: str) -> tuple[str, ...]:
 def read_partner_ca(data: bytes, *, where: str) -> tuple[x509.Certificate, ...]:
     """The certificates of a file, PEM (one or several) or DER, each once; raises CertificateRefused."""
     if len(data) > LONGEST_FILE:
-        raise _refused(where, [f"it has more than {LONGEST_FILE} bytes, as no CA's file has"])
+        raise refused(where, [f"it has more than {LONGEST_FILE} bytes, as no CA's file has"])
     if b"PRIVATE KEY-----" in data:
         problem = "it holds a private key: only certificates belong here, and whoever sent it should know"
-        raise _refused(where, [problem])
+        raise refused(where, [problem])
     try:
         pem = b"-----BEGIN" in data
         found = x509.load_pem_x509_certificates(data) if pem else [x509.load_der_x509_certificate(data)]
     except ValueError as error:
-        raise _refused(where, ["it holds no certificate that can be read, PEM or DER"]) from error
+        raise refused(where, ["it holds no certificate that can be read, PEM or DER"]) from error
     certificates = tuple(dict.fromkeys(found))
     if len(certificates) > MOST_CERTIFICATES:
-        raise _refused(where, [f"it holds {len(certificates)} certificates, more than {MOST_CERTIFICATES}"])
+        raise refused(where, [f"it holds {len(certificates)} certificates, more than {MOST_CERTIFICATES}"])
     return certificates
 
 
@@ -79,7 +78,7 @@ def check_fingerprints(certificates: Sequence[x509.Certificate], given: Sequence
     Each fingerprint must be that of one certificate in the file: one that fits none was meant for something else.
     """
     if not given:
-        raise _refused(
+        raise refused(
             where,
             ["no fingerprint was given, so nothing says that it is the partner's"],
             do="ask the partner for its SHA-256 fingerprint by another way than the file came (a telephone number that "
@@ -99,7 +98,7 @@ def check_fingerprints(certificates: Sequence[x509.Certificate], given: Sequence
         if certificate not in vouched
     ]
     if problems:
-        raise _refused(
+        raise refused(
             where,
             problems,
             do="compare with what the partner told you by another way; where it differs, do not go on. "
@@ -124,7 +123,7 @@ def check_partner_ca(certificates: Sequence[x509.Certificate], *, now: datetime,
                 "fingerprint. Ask the partner whether a new CA is planned."
             )
     if problems:
-        raise _refused(where, problems)
+        raise refused(where, problems)
     return tuple(remarks)
 
 
@@ -142,16 +141,16 @@ def check_beside(
     problems = [
         f"{openssl_dn(certificate.subject)}: {problem}"
         for certificate in certificates
-        for problem in _relations(certificate, trusted, own)
+        for problem in (*_relations(certificate, trusted, own), *_rootless(certificate, (*certificates, *trusted)))
     ]
     if problems:
-        raise _refused(where, problems, do="see whether this is the file that the partner sent")
+        raise refused(where, problems, do="see whether this is the file that the partner sent")
 
 
 def _problems(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
     if not is_ca(certificate):
         yield "it is no CA certificate (basicConstraints without CA:TRUE); give the one that signed it"
-    elif not _may(certificate, "key_cert_sign"):
+    elif not may(certificate, "key_cert_sign"):
         yield "it may not sign certificates (keyUsage without keyCertSign)"
     if now < certificate.not_valid_before_utc:
         yield f"it is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%S} UTC"
@@ -180,93 +179,19 @@ def _relations(
         )
 
 
-def check_crls(
-    data: bytes, cas: Sequence[x509.Certificate], *, now: datetime, where: str
-) -> tuple[tuple[x509.Certificate, x509.CertificateRevocationList], ...]:
-    """The CRLs of a file, PEM (one or several) or DER, each with the CA of ``cas`` that signed it.
-
-    Raises CertificateRefused for one of another issuer, with a bad signature, not yet or no longer valid. A CRL past
-    its nextUpdate makes sendmail refuse every certificate of that CA, so an end is required (RFC 5280 5.1.2.5).
-    """
-    problems: list[str] = []
-    pairs: list[tuple[x509.Certificate, x509.CertificateRevocationList]] = []
-    for crl in _parse_crls(data, where=where):
-        issuers = [ca for ca in cas if ca.subject == crl.issuer]
-        name = openssl_dn(crl.issuer)
-        signers = [ca for ca in issuers if _signed_by(crl, ca)]
-        found = list(_crl_problems(crl, now))
-        if not issuers:
-            found.insert(0, "none of the CAs offered has issued it")
-        elif not signers:
-            found.insert(0, "its signature is not that of the CA offered")
-        elif not _may(signers[0], "crl_sign"):
-            found.append("its CA may not sign CRLs (keyUsage without cRLSign)")
-        elif any(ca == signers[0] for ca, _ in pairs):
-            found.append("there is another one of the same CA in the file: give the newest only")
-        problems += [f"the CRL of {name}: {problem}" for problem in found]
-        if not found:
-            pairs.append((signers[0], crl))
-    if problems:
-        raise _refused(where, problems, do="get a current CRL from the partner, or go on without one")
-    return tuple(pairs)
-
-
-def check_not_older(there: x509.CertificateRevocationList, new: x509.CertificateRevocationList, *, where: str) -> None:
-    """Raise CertificateRefused for a CRL older than the one installed: it may lack what was revoked since."""
-    if new.last_update_utc < there.last_update_utc:
-        raise _refused(
-            where,
-            [
-                f"the CRL of {openssl_dn(new.issuer)} is of {new.last_update_utc:%Y-%m-%d %H:%M:%S} UTC, the one "
-                f"installed is newer ({there.last_update_utc:%Y-%m-%d %H:%M:%S} UTC)"
-            ],
-            do="get the newest CRL from the partner",
-        )
-
-
-def _parse_crls(data: bytes, *, where: str) -> list[x509.CertificateRevocationList]:
-    unreadable = "it holds no certificate revocation list that can be read, PEM or DER"
-    if b"PRIVATE KEY-----" in data:
-        raise _refused(where, ["it holds a private key: only CRLs belong here"])
-    if len(data) > LONGEST_CRL_FILE:
-        raise _refused(where, [f"it has more than {LONGEST_CRL_FILE} bytes"])
-    blocks = re.findall(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", data, re.DOTALL)
-    try:
-        if b"-----BEGIN" in data:
-            crls = [x509.load_pem_x509_crl(block) for block in blocks]
-        else:
-            crls = [x509.load_der_x509_crl(data)]
-    except ValueError as error:
-        raise _refused(where, [unreadable]) from error
-    if not crls:
-        raise _refused(where, [unreadable])
-    return crls
-
-
-def _crl_problems(crl: x509.CertificateRevocationList, now: datetime) -> Iterator[str]:
-    if crl.last_update_utc > now:
-        yield f"it is not valid before {crl.last_update_utc:%Y-%m-%d %H:%M:%S} UTC"
-    if crl.next_update_utc is None:
-        yield "it does not say until when it is valid (nextUpdate)"
-    elif crl.next_update_utc <= now:
+def _rootless(certificate: x509.Certificate, known: Sequence[x509.Certificate]) -> Iterator[str]:
+    """What is wrong with an intermediate CA that sendmail could not follow up to a root (measured: verify=FAIL)."""
+    above = [certificate]
+    while more := [c for c in known if c not in above and any(is_issued_by(a, c) for a in above)]:
+        above += more
+    if not any(_bears_its_own_name(c) for c in above):
         yield (
-            f"it ended on {crl.next_update_utc:%Y-%m-%d %H:%M:%S} UTC: with it, every certificate of that CA would be "
-            "refused"
+            "it is an intermediate CA, and sendmail verifies nothing by it without its root: ask the partner for the "
+            f"certificate of {openssl_dn(above[-1].issuer)} too, with its fingerprint, and put both into the file"
         )
-    if isinstance(digest := crl.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
-        yield f"it is signed with {digest.name.upper()}, which can be forged"
-    if any(isinstance(extension.value, x509.DeltaCRLIndicator) for extension in crl.extensions):
-        yield "it is a delta CRL, which sendmail does not use"
 
 
-def _signed_by(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:
-    try:
-        return crl.is_signature_valid(ca.public_key())  # type: ignore[arg-type]  # other kinds of key raise TypeError
-    except (TypeError, ValueError, UnsupportedAlgorithm):
-        return False
-
-
-def _may(certificate: x509.Certificate, use: str) -> bool:
+def may(certificate: x509.Certificate, use: str) -> bool:
     """Whether keyUsage allows it; a certificate without keyUsage may do anything (RFC 5280 4.2.1.3)."""
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
@@ -305,7 +230,8 @@ def _colons(digits: str) -> str:
     return ":".join(digits[place : place + 2] for place in range(0, len(digits), 2)).upper()
 
 
-def _refused(where: str, problems: list[str], *, do: str = "") -> CertificateRefused:
+def refused(where: str, problems: list[str], *, do: str = "") -> CertificateRefused:
+    """The error for a file that is not taken, with every reason."""
     return CertificateRefused(
         f"{where} is refused:", tuple(problems), left="nothing was touched", do=do or "ask the partner for another file"
     )

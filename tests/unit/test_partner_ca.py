@@ -24,14 +24,13 @@ from mailtls_nb.errors import BadParameter, CertificateRefused
 from mailtls_nb.pki.partner_ca import (
     LONGEST_FILE,
     check_beside,
-    check_crls,
     check_fingerprints,
-    check_not_older,
     check_partner_ca,
     fingerprint,
     read_fingerprints,
     read_partner_ca,
 )
+from mailtls_nb.pki.partner_crl import check_crls, check_not_older
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 WHERE = "/srv/partner.pem"
@@ -320,6 +319,22 @@ def test_our_own_ca_is_no_partners() -> None:
         check_beside((ROOT.certificate,), trusted=(ROOT.certificate,), own=(ours,), where=WHERE)
 
     assert "our own CA" in problems_of(check)
+
+
+@pytest.mark.parametrize("trusted", [(), (OTHER,), (INTERMEDIATE,)])
+def test_an_intermediate_without_its_root_is_refused(trusted: tuple[CA, ...]) -> None:
+    def check() -> None:
+        check_beside((LOWER.certificate,), trusted=[ca.certificate for ca in trusted], own=(), where=WHERE)
+
+    assert "without its root" in problems_of(check)
+
+
+@pytest.mark.parametrize(
+    ("offered", "trusted"), [((LOWER, INTERMEDIATE, ROOT), ()), ((LOWER,), (ROOT, INTERMEDIATE)), ((ROOT,), ())]
+)
+def test_an_intermediate_with_its_root_is_taken(offered: tuple[CA, ...], trusted: tuple[CA, ...]) -> None:
+    certificates = [[ca.certificate for ca in cas] for cas in (offered, trusted)]
+    check_beside(certificates[0], trusted=certificates[1], own=(), where=WHERE)
 
 
 # -- CRLs
