@@ -134,6 +134,33 @@ def test_what_sendmail_would_not_read_so_is_refused(text: str, what_sendmail_mak
 
 
 @pytest.mark.parametrize(
+    ("longest", "too_long"),
+    [
+        # Put to sendmail 8.15.2, 8.17.1 and 8.18.1: the second accepts mail without TLS.
+        ("VERIFY+CN:" + "x" * 255, "VERIFY+CN:" + "x" * 257),
+        ("VERIFY+CI:/CN=" + "+20a" * 205, "VERIFY+CI:/CN=" + "+20a" * 206),
+        ("VERIFY+CI:/CN=" + "." * 612, "VERIFY+CI:/CN=" + "." * 616),
+    ],
+    ids=["one word", "words", "signs"],
+)
+def test_a_value_too_long_for_sendmail_fails_open_and_is_refused(longest: str, too_long: str) -> None:
+    stranger = Case("client", "stranger.test", "192.0.2.1", verify="NONE")
+    assert not judge(longest, stranger, Rulesets((8, 17)), lookup=lambda _: None).accepted
+    assert judge(too_long, stranger, Rulesets((8, 17)), lookup=lambda _: None).accepted
+    with pytest.raises(BadRequirement):
+        parse_requirement(too_long)
+    assert effect(too_long) == "nothing"
+
+
+def test_parts_that_are_short_enough_can_make_a_requirement_that_is_not() -> None:
+    dots = "/CN=" + "." * 220
+    extensions = (Extension("CI", dots), Extension("CS", dots), Extension("CN", "." * 200))
+    Requirement("VERIFY", 112, "", extensions[:2])
+    with pytest.raises(BadRequirement, match="too long"):
+        Requirement("VERIFY", 112, "", extensions)
+
+
+@pytest.mark.parametrize(
     "value", ["a b", "a\tb", "a\nb", "a\0b", 'a"b', "a(b", "a<b", "a\\b", "a+b", "a+4", "ä", "x" * 256]
 )
 def test_a_value_that_must_be_encoded_is_refused(value: str) -> None:

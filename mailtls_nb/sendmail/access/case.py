@@ -17,9 +17,10 @@ class Case:
     direction: Direction
     # The reverse name of a connecting client ("[192.0.2.1]" where there is none), or the name of the server asked for.
     peer: str
-    # The peer's address as sendmail writes it: "192.0.2.1", or "IPv6:2001:db8::1".
+    # The peer's address as sendmail writes it: "192.0.2.1", or "IPv6:2001:db8:0:0:0:0:0:1" (built with IPV6_FULL, as
+    # Debian's is; else "IPv6:2001:db8::1").
     address: str
-    # {verify}: OK, TRUSTED, NO, NOT, FAIL, NONE, CLEAR, TEMP, PROTOCOL, SOFTWARE, CONFIG, DANE_FAIL.
+    # {verify}; for a client that does no STARTTLS, where the macro is unset, NONE: OK, TRUSTED, NO, NOT, FAIL, NONE, CLEAR, TEMP, PROTOCOL, SOFTWARE, CONFIG, DANE_FAIL.
     verify: str
     # {cipher_bits}, 0 without TLS; {auth_ssf}.
     bits: int = 0
@@ -28,7 +29,7 @@ class Case:
     cn_subject: str = ""
     cert_subject: str = ""
     cert_issuer: str = ""
-    # The names in the certificate's subjectAltName; Debian's build compares them for CN.
+    # The names in the certificate's subjectAltName; compared for CN only with FEATURE(`check_cert_altnames'), 8.16.1+.
     alternative_names: tuple[str, ...] = ()
     # Only for "recipient": the address, user@domain.
     recipient: str = ""

@@ -94,6 +94,12 @@ class _Linter:
             if entry.is_tls and (requirement := _requirement(entry.value)) is not None
         }
 
+        self.values_by_address = {
+            fold(entry.value)
+            for entry in self.entries
+            if entry.tag == "TLS_Clt" and _ADDRESS.fullmatch(entry.name) and not is_loopback(entry.name)
+        }
+
     def findings(self) -> Iterator[Finding]:
         yield from self._broken_lines()
         yield from self._dead_map()
@@ -240,8 +246,7 @@ class _Linter:
                 is_called = f"has the reverse name {shown(reverse_name)}" if reverse_name else "has no reverse name"
                 what = f"does not count for its address {address}, which {is_called}"
                 yield self._error(entry, what, f"Add TLS_Clt:{address} with the same value, or use the reverse name")
-        by_address = [e for e in self.entries if e.tag == "TLS_Clt" and _ADDRESS.fullmatch(e.name)]
-        if open_addresses or (not addresses and not any(fold(e.value) == fold(entry.value) for e in by_address)):
+        if open_addresses or (not addresses and fold(entry.value) not in self.values_by_address):
             what = "is a rule by name alone: a client whose reverse lookup fails is not held to it"
             which = (
                 ", ".join(f"TLS_Clt:{address}" for address in open_addresses) or "TLS_Clt: with each of its addresses"

@@ -17,7 +17,7 @@ from typing import Literal
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.names import shown
 from mailtls_nb.sendmail.access.case import Case
-from mailtls_nb.sendmail.access.connection import Rulesets, judge, reads_alike
+from mailtls_nb.sendmail.access.connection import Rulesets, is_too_long, judge, reads_alike
 
 Kind = Literal["CN", "CS", "CI", "CITag"]
 Level = Literal["VERIFY", "ENCR"]
@@ -137,8 +137,8 @@ class Requirement:
         kinds = [extension.kind for extension in self.extensions if extension.kind != "CITag"]
         if len(set(kinds)) != len(kinds):
             raise BadRequirement(f"two of one kind cannot both hold: {', '.join(map(str, self.extensions))}")
-        if len(str(self)) > _LONGEST_REQUIREMENT:
-            raise BadRequirement(f"it is longer than {_LONGEST_REQUIREMENT} characters")
+        if len(str(self)) > _LONGEST_REQUIREMENT or is_too_long(str(self)):
+            raise BadRequirement("it is too long for sendmail")
 
     def __str__(self) -> str:
         text = f"{self.on_failure}+" if self.on_failure else ""
