@@ -174,7 +174,7 @@ def test_mail_leaves_as_the_oracle_said(server: Server, pristine: Testbed, key: 
 
 def test_what_is_asked_is_what_sendmail_reads(server: Server) -> None:
     """A reply quotes the name in the certificate: every character that may stand in one arrives as it is."""
-    odd = "/O=$a$$b,c;d'e!f&g%h*i|j~k^l`m{n}o[p]q?r@s:t_u-v./CN=x+2By+20$"
+    odd = "/O=$a$$b#,c;d'e!f&g%h*i|j~k^l`m{n}o[p]q?r@s:t_u-v./CN=x+2By+20$##"
     case = replace(server.cases("stranger.example.test")["OK"], cert_issuer=odd)
     plain = replace(case, cert_issuer="")
     decisions = ask_rulesets(server.relay, server.layout, [case, plain, case], access=b"TLS_Clt:\tVERIFY+CI:/CN=z\n")

@@ -29,21 +29,7 @@ GOOD = Case(
     "o'user+x=y&z@example.test",
 )
 BAD = [
-    "\n/quit",
-    "a\nb",
-    "a\rb",
-    "a\x00b",
-    "a\x1bb",
-    "a b",
-    "\t",
-    "a#b",
-    'a"b',
-    "a\\b",
-    "a<b",
-    "a(b)",
-    "ä",
-    "ƒ",
-    "a" * 1001,
+    *("\n/quit", "a\nb", "a\rb", "a\x00b", "a\x1bb", "a b", "\t", 'a"b', "a\\b", "a<b", "a(b)", "ä", "ƒ", "a" * 1001)
 ]
 FIELDS = ["peer", "address", "verify", "cn_subject", "cert_subject", "cert_issuer", "recipient"]
 
@@ -63,7 +49,7 @@ def test_what_could_be_misread_is_refused(field: str, bad: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["peer", "address", "verify", "recipient"])
-@pytest.mark.parametrize("bad", ["", "$j", "a$|b", "a,b", "a;b", "=Sx"])
+@pytest.mark.parametrize("bad", ["", "#", "a#b", "$j", "a$|b", "a,b", "a;b", "=Sx"])
 def test_names_are_names(field: str, bad: str) -> None:
     """Where no distinguished name stands, less is allowed; and nothing may be empty."""
     _refused(field, bad)
