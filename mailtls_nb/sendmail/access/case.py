@@ -20,8 +20,8 @@ class Case:
     # The peer's address as sendmail writes it: "192.0.2.1", or "IPv6:2001:db8:0:0:0:0:0:1" (built with IPV6_FULL, as
     # Debian's is; else "IPv6:2001:db8::1").
     address: str
-    # {verify}: OK, TRUSTED, NO, NOT, FAIL, NONE, CLEAR, TEMP, PROTOCOL, SOFTWARE, CONFIG, DANE_FAIL. NONE also stands for
-    # a client that does no STARTTLS, for which sendmail leaves the macro unset.
+    # {verify}: OK, TRUSTED, NO, NOT, FAIL, NONE, CLEAR, TEMP, PROTOCOL, SOFTWARE, CONFIG, DANE_FAIL. NONE stands
+    # also for a client that does no STARTTLS, for which sendmail leaves the macro unset.
     verify: str
     # {cipher_bits}, 0 without TLS; {auth_ssf}.
     bits: int = 0
