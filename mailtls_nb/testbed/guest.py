@@ -79,6 +79,7 @@ class Guest:
 
     name: str
     host: Host
+    ca_name: str
     ca: GuestCA
 
     @classmethod
@@ -88,7 +89,7 @@ class Guest:
         It verifies others by its own CA and by those of ``trusts`` (PEM).
         """
         ca_name = f"{name.capitalize()} Partner CA"
-        guest = cls(name, testbed.guest(name), GuestCA.create(ca_name))
+        guest = cls(name, testbed.guest(name), ca_name, GuestCA.create(ca_name))
         guest._certify("own", guest.ca)
         guest._certify("impostor", GuestCA.create(ca_name))
         guest.host.write(_TRUSTED, guest.ca.pem + trusts, mode=0o644, owner="root:root")

@@ -22,6 +22,15 @@ for i in `seq 150`; do
 done
 tail -c "+$2" "$1"
 """
+# $1: how many are waited for. Prints how many there are.
+_RECEIVED = """
+for i in `seq 50`; do
+    count=`grep -c '^From root@relay.example.test ' /var/mail/mailbox`
+    [ "$count" -ge "$1" ] && break
+    sleep 0.1
+done
+echo "$count"
+"""
 _RELAY_LOG = "/var/log/mail.log"
 _GUEST_LOG = {"postfix": "/var/log/mail.log", "exim": "/var/log/exim4/mainlog"}
 # How each mail server logs the end of an attempt to deliver to $TO.
@@ -61,6 +70,15 @@ class Partner:
     guest: Guest
     relay: Machine
     machine: Machine
+
+    @property
+    def goes_by_names_of_cas(self) -> bool:
+        """Whether it shows its certificate only to servers that name its CA: GnuTLS, which Exim uses on Debian."""
+        return self.guest.name == "exim"
+
+    def has_received(self, count: int) -> bool:
+        """Whether so many messages from the relay have come to its mailbox; what was taken gets there in moments."""
+        return self.machine.sh(_RECEIVED, str(count)).strip() == str(count)
 
     def writes(self) -> Passage:
         """A message from the guest to the relay, sent by the guest's own mail server."""
