@@ -19,6 +19,7 @@ _RUNS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("01-create-ca", {}),
     ("02-issue-certificate", {}),
     ("02-issue-certificate", _PARTNER),
+    ("03-trust-partner", {}),
     ("02-issue-certificate", {}),
 )
 

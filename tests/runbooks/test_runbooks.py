@@ -52,6 +52,15 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
         *SIGNING,
         *COMMON,
     ],
+    "03-trust-partner": [
+        ("action", "trust"),
+        ("partner", "partner.example.test"),
+        ("partner_ca", "testbed"),
+        ("partner_ca_fingerprint", "testbed"),
+        ("partner_crl", ""),
+        *ON_A_HOST,
+        *COMMON,
+    ],
 }
 
 

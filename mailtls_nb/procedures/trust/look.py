@@ -22,9 +22,10 @@ from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.trust.observation import HostLook, Offered, Seen, TrustBefore
 from mailtls_nb.procedures.trust.wish import TrustWish
 from mailtls_nb.sendmail.cf import options
-from mailtls_nb.testbed.testbed import DOMAIN, HOSTS
+from mailtls_nb.testbed.testbed import DOMAIN, GUESTS, HOSTS
 
-_SENDMAIL = "/usr/sbin/sendmail"  # of the testbed's hosts
+# Of the testbed's hosts and guests: Postfix and Exim have a program of that name too.
+_SENDMAIL = "/usr/sbin/sendmail"
 
 
 def look(context: Context, wish: TrustWish, offered: Offered) -> TrustBefore:
@@ -71,7 +72,7 @@ def see(context: Context, wish: TrustWish, offered: Offered, look: HostLook, *, 
     pems = [certificate.public_bytes(Encoding.PEM).decode() for certificate in offered.certificates]
     answers = [in_store([pem]) for pem in pems]
     presented = presented_on_port25(host, wish.partner, trusted_file=look.ca_file, trusted_path=ca_path)
-    as_client, as_server = _mail(context, wish, look) if with_mail else ("", "")
+    as_client, as_server = _mail(context, wish, look) if with_mail and presented.connected else ("", "")
     return Seen(
         presented=presented,
         in_store=next((answer for answer in answers if answer != "OK"), "OK"),
@@ -84,7 +85,7 @@ def see(context: Context, wish: TrustWish, offered: Offered, look: HostLook, *, 
 def partner_host(context: Context, wish: TrustWish) -> Host | None:
     """The partner's own host, where this is the testbed and mail may be sent from it."""
     name, _, domain = wish.partner.partition(".")
-    if not wish.is_testbed or domain != DOMAIN or name not in HOSTS:
+    if not wish.is_testbed or domain != DOMAIN or name not in (*HOSTS, *GUESTS):
         return None
     return context.host(HostAddress("testbed", name))
 
