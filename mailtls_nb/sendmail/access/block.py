@@ -17,8 +17,8 @@ from mailtls_nb.sendmail.access.requirement import BadRequirement, parse_require
 BEGIN = b"# BEGIN mailtls-nb: TLS rules written by its runbooks; do not edit between the markers"
 END = b"# END mailtls-nb"
 
-_BEGIN_LINE = re.compile(rb"# BEGIN mailtls-nb\b.*", re.DOTALL)
-_END_LINE = re.compile(rb"# END mailtls-nb\b.*", re.DOTALL)
+_BEGIN_LINE = re.compile(rb"^# BEGIN mailtls-nb\b[^\n]*(?:\n|\Z)", re.MULTILINE)
+_END_LINE = re.compile(rb"^# END mailtls-nb\b[^\n]*(?:\n|\Z)", re.MULTILINE)
 _GROUP_LINE = re.compile(rb"# partner: ([a-z0-9.-]+)\r?\n?")
 
 
@@ -128,26 +128,27 @@ def _with_block(access: bytes, lines: list[bytes], name: str) -> bytes:
 
 
 def _block_span(access: bytes, name: str) -> tuple[int, int] | None:
-    lines = read_access(access)
-    begins = [line.number for line in lines if _BEGIN_LINE.fullmatch(line.raw)]
-    ends = [line.number for line in lines if _END_LINE.fullmatch(line.raw)]
+    begins, ends = list(_BEGIN_LINE.finditer(access)), list(_END_LINE.finditer(access))
     if not begins and not ends:
         return None
-    if not (len(begins) == len(ends) == 1 and begins[0] < ends[0]):
-        raise NotReady(
-            f"{name}: the markers of the managed block do not pair (BEGIN: {len(begins)}, END: {len(ends)}; lines "
-            f"{', '.join(map(str, sorted([*begins, *ends])))})",
-            left="nothing was touched",
-            do="remove the marker lines and the entries between them by hand, then run this again",
-        )
-    start = sum(len(line.raw) for line in lines[: begins[0] - 1])
-    return start, start + sum(len(line.raw) for line in lines[begins[0] - 1 : ends[0]])
+    if len(begins) == len(ends) == 1 and begins[0].end() <= ends[0].start():
+        return begins[0].start(), ends[0].end()
+    markers = sorted([*begins, *ends], key=lambda match: match.start())
+    raise NotReady(
+        f"{name}: the markers of the managed block do not pair (BEGIN: {len(begins)}, END: {len(ends)}; lines "
+        f"{', '.join(str(_line_number(access, match.start())) for match in markers)})",
+        left="nothing was touched",
+        do="remove the marker lines and the entries between them by hand, then run this again",
+    )
 
 
 def _inner_lines(access: bytes, name: str) -> tuple[Line, ...]:
     span = _block_span(access, name)
     if span is None:
         return ()
-    first = access.count(b"\n", 0, span[0]) + 1
-    last = access.count(b"\n", 0, span[1] - 1) + 1
-    return read_access(access)[first : last - 1]
+    lines = read_access(access[span[0] : span[1]], first_line=_line_number(access, span[0]))
+    return lines[1:-1]
+
+
+def _line_number(access: bytes, offset: int) -> int:
+    return access.count(b"\n", 0, offset) + 1

@@ -87,9 +87,12 @@ class Line:
     problem: str = ""
 
 
-def read_access(access: bytes) -> tuple[Line, ...]:
-    """All lines of the file; their ``raw`` joined is the file again, byte for byte. Never raises."""
-    return tuple(_line(number, raw) for number, raw in enumerate(_raw_lines(access), start=1))
+def read_access(access: bytes, *, first_line: int = 1) -> tuple[Line, ...]:
+    """All lines of the file, or of a part that begins at ``first_line``. Never raises.
+
+    Their ``raw`` joined is the file again, byte for byte.
+    """
+    return tuple(_line(number, raw) for number, raw in enumerate(_raw_lines(access), start=first_line))
 
 
 def access_entries(access: bytes) -> tuple[Entry, ...]:
@@ -167,7 +170,7 @@ def _problem(text: bytes) -> str:
         return "a NUL: what follows is not read"
     if len(text) > LONGEST_LINE:
         return f"longer than {LONGEST_LINE} octets"
-    if text[:1] in (bytes([white]) for white in _WHITE):
+    if text[:1] in _WHITE:
         return "white space at the start of a line with text" if text.strip(_WHITE) else "white space on a blank line"
     return ""
 

@@ -32,6 +32,7 @@ _OTHER_TAGS = (
     "certsubject",
 )
 _EXEMPTIONS = ("ok", "skip")
+_LIKE_REQUIREMENT = re.compile("verify|encr", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?:[0-9.]+|ipv6:[0-9a-f:]+)", re.IGNORECASE | re.ASCII)
 # op.me, srv_features: words of one letter; since 8.18.1 a digit may follow.
 _FEATURE_WORDS = re.compile(r"[A-Za-z][0-9]?(?:[ \t,]+[A-Za-z][0-9]?)*")
@@ -273,6 +274,8 @@ class _Linter:
 
 
 def _requirement(value: str) -> Requirement | None:
+    if not _LIKE_REQUIREMENT.search(value):
+        return None  # an access map may have very many lines, and the parser's errors are worked out at length
     try:
         return parse_requirement(value)
     except BadRequirement:
