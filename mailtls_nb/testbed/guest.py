@@ -151,7 +151,7 @@ def _postfix_settings(shown: str, *, starttls: bool) -> tuple[str, ...]:
         f"smtp_tls_CAfile = {_TRUSTED}",
         "smtp_tls_CApath =",
         "smtp_tls_loglevel = 1",
-        # A session that is taken up again shows no certificate.
+        # Each connection shows its certificate anew.
         "smtp_tls_session_cache_database =",
     )
 

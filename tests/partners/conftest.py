@@ -35,7 +35,7 @@ _RELAY_LOG = "/var/log/mail.log"
 _GUEST_LOG = {"postfix": "/var/log/mail.log", "exim": "/var/log/exim4/mainlog"}
 # How each mail server logs the end of an attempt to deliver to $TO.
 _ATTEMPT = {
-    "sendmail": "to=<?TO>?,.* mailer=esmtp.* stat=(Sent|Deferred|Service unavailable|Data format error|User unknown)?",
+    "sendmail": r"to=<?TO>?,.* mailer=esmtp.* stat=(\w+)",
     "postfix": "to=<TO>.* status=(sent|bounced|deferred)",
     "exim": r" (=>|\*\*|==) TO ",
 }

@@ -51,6 +51,14 @@ def test_a_guest_runs_the_distributions_own_package(
     assert run(["dpkg", "-l", "sendmail-bin"], timeout_s=20).text.splitlines()[-1].startswith("rc ")
 
 
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_guest_that_was_killed_comes_back_as_it_was(testbeds: tuple[Testbed, Testbed], guest: str) -> None:
+    second = testbeds[1]
+    second.host(guest).run(["touch", "/root/kept"], timeout_s=20).check("marking")
+    second.engine.run("kill", second.container_name(guest), doing="test")
+    assert second.guest(guest).run(["test", "-e", "/root/kept"], timeout_s=20).status == 0
+
+
 def test_asking_again_changes_nothing_and_a_reset_or_down_takes_the_guests_along(
     testbeds: tuple[Testbed, Testbed],
 ) -> None:
