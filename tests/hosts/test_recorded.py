@@ -57,7 +57,7 @@ def test_a_streamed_private_key_is_not_passed_on(pem: bytes, tmp_path: Path) -> 
     recording = Recording()
     pieces: list[bytes] = []
     (tmp_path / "begin").write_bytes(pem[:10])
-    (tmp_path / "rest").write_bytes(pem[10:])
+    (tmp_path / "rest").write_bytes(pem[10:100])  # not as far as the line that ends it
     script = 'cat "$1/begin"; sleep 0.3; cat "$1/rest"'
     with pytest.raises(MailTLSError, match="a private key would have left local"):
         recording.host.stream(["sh", "-c", script, "sh", str(tmp_path)], pieces.append, timeout_s=5)
