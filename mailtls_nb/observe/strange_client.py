@@ -17,7 +17,7 @@ mkdir "$directory" || exit 1
 trap 'rm -rf "$directory"' 0
 trap 'exit 1' 1 2 15
 cd "$directory" || exit 1
-make() { openssl req "$@" -newkey rsa:2048 -nodes -sha256; }
+make() { openssl req "$@" -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -sha256; }
 make -x509 -days 1 -subj "/CN=Unknown CA $$" -keyout ca.key -out ca.pem >made 2>&1 || { cat made >&2; exit 1; }
 make -new -subj "/CN=unknown.invalid" -keyout key -out request >made 2>&1 || { cat made >&2; exit 1; }
 openssl x509 -req -sha256 -in request -CA ca.pem -CAkey ca.key -set_serial 2 -days 1 -out certificate >made 2>&1 ||

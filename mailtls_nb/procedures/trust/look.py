@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, NotReady
@@ -66,17 +67,18 @@ def see(context: Context, wish: TrustWish, offered: Offered, look: HostLook, *, 
     host = context.host(wish.host)
     ca_path = look.ca_path if look.options.get("CACertPath") else ""
 
-    def in_store(chain: list[str]) -> str:
-        return verified_by(host, chain, trusted_file=look.ca_file, trusted_path=ca_path)
+    def in_store(certificate: x509.Certificate, *, itself: bool) -> str:
+        pem = certificate.public_bytes(Encoding.PEM).decode()
+        # Of two certificates with one name and key, openssl takes the second for itself only with -partial_chain.
+        return verified_by(host, [pem], trusted_file=look.ca_file, trusted_path=ca_path, by_intermediate=itself)
 
-    pems = [certificate.public_bytes(Encoding.PEM).decode() for certificate in offered.certificates]
-    answers = [in_store([pem]) for pem in pems]
+    answers = [in_store(certificate, itself=True) for certificate in offered.certificates]
     presented = presented_on_port25(host, wish.partner, trusted_file=look.ca_file, trusted_path=ca_path)
     as_client, as_server = _mail(context, wish, look) if with_mail and presented.connected else ("", "")
     return Seen(
         presented=presented,
         in_store=next((answer for answer in answers if answer != "OK"), "OK"),
-        own_in_store=in_store([certificate_pem(look.store.own).decode()]) if look.store.own else "",
+        own_in_store=in_store(look.store.own[0], itself=False) if look.store.own else "",
         as_client=as_client,
         as_server=as_server,
     )

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory
-from mailtls_nb.pki.certificates import is_issued_by
+from mailtls_nb.pki.certificates import is_issued_by, key_info
 from mailtls_nb.pki.hashed_directory import Kind, LinkStep, arranged, writable_directory
 from mailtls_nb.pki.partner_ca import fingerprint
 from mailtls_nb.pki.partner_crl import check_not_older
@@ -225,8 +225,8 @@ class _Untrust(_Planned):
     def _files(self) -> Iterator[Step]:
         """Files that this runbook wrote and that hold nothing else."""
         look = self.host
-        files = dict.fromkeys((*look.store.ca_path.partner_files, *look.crl_directory.partner_files))
-        for file in files:
+        files = {file.path: file for file in (*look.store.ca_path.partner_files, *look.crl_directory.partner_files)}
+        for file in files.values():
             certificates = bool(file.certificates) and set(file.certificates) <= set(self.before.offered.certificates)
             if file.status.is_link or not (certificates or self._is_offered_ones(file.crls)):
                 continue
@@ -254,6 +254,15 @@ class _Untrust(_Planned):
                     "written: it would stay trusted",
                     left=_UNTOUCHED,
                     do="take it out of that file by hand and reload sendmail, then run this again",
+                )
+            if any(
+                _is_twin(certificate, other) for other in look.trusted if other not in self.before.offered.certificates
+            ):
+                raise NotReady(
+                    f"another certificate of {name}, with the same key, is trusted on {wish.host} too: all that it has "
+                    "signed would still be verified",
+                    left=_UNTOUCHED,
+                    do="put both certificates into one file and untrust them together",
                 )
             for entry in look.entries_of(certificate):
                 if not entry.target and len(entry.certificates) > 1:
@@ -290,6 +299,10 @@ def _refuse_link(wish: TrustWish, there: StoredFile | None) -> None:
             left=_UNTOUCHED,
             do="remove the link, or put a file in its place",
         )
+
+
+def _is_twin(one: x509.Certificate, other: x509.Certificate) -> bool:
+    return one.subject == other.subject and key_info(one.public_key()) == key_info(other.public_key())
 
 
 def _crls_in_use(file: StoredFile | None) -> tuple[x509.CertificateRevocationList, ...]:
