@@ -5,6 +5,9 @@ CONDA := $(if $(CONDA_PREFIX),$(shell command -v mamba || command -v conda || co
 BIN := $(if $(CONDA),$(CONDA_PREFIX)/bin,.venv/bin)
 PY := $(BIN)/python
 
+# Two test files at a time where there are two cores, each on a testbed of its own.
+TWO_AT_A_TIME := -n auto --maxprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help set-up demo test test-fast fuzz lint bench jupyter refresh-runbooks testbed-up testbed-down clean
 
@@ -19,7 +22,7 @@ demo: set-up ## run all runbooks on the testbed and write the records into audit
 	@$(PY) -m mailtls_nb.demo
 
 test: set-up ## run all tests, linting and type checking among them
-	@$(PY) -m pytest --no-header
+	@$(PY) -m pytest --no-header $(TWO_AT_A_TIME)
 
 test-fast: set-up ## run the tests that need no containers
 	@$(PY) -m pytest --no-header -m "not testbed"

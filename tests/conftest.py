@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,19 +32,34 @@ def _own_state_dir() -> Path:
     raise AssertionError("the numbers have no end")
 
 
-# For this process and all that it starts (notebooks, papermill).
-os.environ["MAILTLS_TESTBED"] = str(_own_state_dir())
+def pytest_configure(config: pytest.Config) -> None:
+    """Each process that runs tests has a testbed of its own, for itself and all that it starts (notebooks, papermill).
+
+    With ``-n`` those are the workers. The process that hands out the work builds the image before they start.
+    """
+    if not _hands_out_work(config):
+        os.environ["MAILTLS_TESTBED"] = str(_own_state_dir())
+    elif not config.option.collectonly and config.option.markexpr != "not testbed":
+        _in_sight(config, Testbed.of_checkout().prepare)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Bring the testbed up where a chosen test needs it: in sight, since it can take minutes the first time."""
     if session.config.option.collectonly or not any(item.get_closest_marker("testbed") for item in session.items):
         return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
+    _in_sight(session.config, Testbed.of_checkout().up)
+
+
+def _hands_out_work(config: pytest.Config) -> bool:
+    return bool(config.getoption("tx", default=None)) and not hasattr(config, "workerinput")
+
+
+def _in_sight(config: pytest.Config, act: Callable[[], None]) -> None:
+    capture = config.pluginmanager.getplugin("capturemanager")
     assert capture is not None
     with capture.global_and_fixture_disabled():
         try:
-            Testbed.of_checkout().up()
+            act()
         except SetUpError as error:
             pytest.exit(str(error), returncode=error.exit_status)
 

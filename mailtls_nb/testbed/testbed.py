@@ -87,6 +87,12 @@ class Testbed:
             self._engine = find_engine(install=False)
         return self._engine
 
+    def prepare(self) -> None:
+        """Find, start or install the engine and build the image: what takes minutes the first time, no host yet."""
+        if self._engine is None:
+            self._engine = find_engine(install=True)
+        ensure_image(self._engine, self.release)
+
     def up(self, *, ready_timeout_s: int = _READY_TIMEOUT_S) -> None:
         """Bring the testbed up, building the image and putting left-overs right where needed; then it is ready."""
         with self._locked():

@@ -96,17 +96,17 @@ class SshServer:
         return SshHost(f"{user}@{self.address}", None, f"ssh://{user}@{self.address}", sudo=sudo, options=options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def container(testbed: Testbed) -> ContainerHost:
     return ContainerHost(testbed.engine.argv, testbed.container_name("partner"), "testbed:partner")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def container_outside(container: ContainerHost) -> Outside:
     return Outside((*container.engine_argv, "exec", "-i", container.container))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ssh_server(testbed: Testbed, container_outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> SshServer:
     directory = tmp_path_factory.mktemp("ssh")
     key = directory / "key"

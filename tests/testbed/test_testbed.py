@@ -14,7 +14,7 @@ from mailtls_nb.hosts.base import Completed
 from mailtls_nb.testbed import HOSTS, Testbed
 from mailtls_nb.testbed.commands import down_command, status_command, up_command
 
-pytestmark = pytest.mark.testbed
+pytestmark = [pytest.mark.testbed, pytest.mark.usefixtures("pristine")]
 
 
 def run(testbed: Testbed, host: str, *argv: str) -> Completed:
