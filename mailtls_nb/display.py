@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mailtls_nb.pictures import Picture
+from mailtls_nb.pictures import Picture, impact_chart
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.procedure import Facts
 from mailtls_nb.sendmail.impact import Impact
@@ -111,7 +111,9 @@ def impact_report(impact: Impact | None) -> Report:
         return Report("Nobody is asked for more than before.", [])
     refused = f"{impact.refused:,} of {impact.messages:,} messages would have been refused."
     table = impact.table()
-    return Report(refused, [Section(facts=impact.as_facts(), table=table if len(table) > 1 else ())])
+    return Report(
+        refused, [Section(facts=impact.as_facts(), table=table if len(table) > 1 else (), picture=impact_chart(impact))]
+    )
 
 
 def claims_report(title: str, claims: Sequence[Claim], facts: Facts = ()) -> Report:

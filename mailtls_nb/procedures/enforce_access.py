@@ -114,6 +114,9 @@ def _remarks(wish: EnforceWish, before: EnforceBefore) -> tuple[str, ...]:
         found.append(
             "everyone=yes: servers that take mail from the public must not demand TLS (RFC 3207, 4): it is refused."
         )
+    still = [case.label for case in before.cases if not wish.demands and case.is_negative]
+    if still:
+        found.append(f"Other rules stay in force, by which these are refused: {'; '.join(still)}.")
     if before.waiting:
         found.append(
             f"To try what waits once more by hand: {before.layout.sendmail} -qR{wish.partner} (as root, on the host)."

@@ -14,18 +14,23 @@ Answer = Literal["accepted", "refused for good", "refused for now"]
 
 REFUSED: dict[FailureWord, Answer] = {"permanent": "refused for good", "temporary": "refused for now"}
 _GOOD_BITS, _FEW_BITS = 256, 40
-# Names and addresses that nobody has (RFC 2606, RFC 5737).
-_STRANGER, _STRANGER_ADDRESS = "stranger.invalid", "192.0.2.199"
+# A name and addresses that nobody has (RFC 2606, RFC 5737).
+_STRANGER = "stranger.invalid"
+_NOBODYS_ADDRESSES = ("192.0.2.199", "198.51.100.199", "203.0.113.199")
 _OTHER_CA = "/CN=Another+20CA"
 
 
 @dataclass(frozen=True)
 class ExpectedCase:
-    """One case, in words, and what the rulesets must answer to it."""
+    """One case, in words, and what the rulesets must answer to it.
+
+    ``unaffected``: it is none of the rule's business, so it must stay as it was.
+    """
 
     label: str
     case: Case
     expected: Answer
+    unaffected: bool = False
 
     @property
     def is_negative(self) -> bool:
@@ -35,6 +40,17 @@ class ExpectedCase:
 def answer(decision: Decision) -> Answer:
     """A decision of the rulesets in the words of the table."""
     return REFUSED[decision.refused] if decision.refused else "accepted"
+
+
+def settled(wish: EnforceWish, case: ExpectedCase, live: Decision, candidate: Decision) -> ExpectedCase:
+    """The case with what other rules make of it, which stay in force: ``live`` before the change, ``candidate`` after.
+
+    What is none of the rule's business must stay as it was. What is no longer demanded here may still be demanded by
+    them, so it must be as the map then says.
+    """
+    if case.unaffected:
+        return replace(case, expected=answer(live))
+    return case if wish.demands else replace(case, expected=answer(candidate))
 
 
 def expected_cases(
@@ -49,14 +65,23 @@ def expected_cases(
 def _cases(
     wish: EnforceWish, direction: Direction, addresses: tuple[str, ...], extension: Extension | None
 ) -> Iterator[ExpectedCase]:
-    address = _sample(addresses[0]) if addresses else _STRANGER_ADDRESS
-    good = identified(Case(direction, wish.partner, address, "OK", _GOOD_BITS), extension)
+    stranger = Case(direction, _STRANGER, _uncovered_address(addresses), "NONE")
+    if wish.everyone:
+        # The partner may have rules of its own, which come first.
+        peer, address, who = _STRANGER, stranger.address, "anybody"
+    else:
+        peer, address = wish.partner, _sample(addresses[0]) if addresses else stranger.address
+        who = "the partner"
+    good = identified(Case(direction, peer, address, "OK", _GOOD_BITS), extension)
     refused = REFUSED[wish.failure(direction)]
     if direction == "recipient":
-        for domain in wish.partner_domains or (wish.partner,):
-            yield from _recipient_cases(wish, replace(good, recipient=f"postmaster@{domain}"), refused)
+        for domain in (_STRANGER,) if wish.everyone else wish.partner_domains or (wish.partner,):
+            recipient = f"postmaster@{domain}"
+            yield from _recipient_cases(
+                wish, replace(good, recipient=recipient), replace(stranger, recipient=recipient), refused
+            )
         return
-    who = "the partner connects" if direction == "server" else "the partner's server is connected to"
+    who += " connects" if direction == "server" else "'s server is connected to"
     # A certificate that cannot name the address is no good where the name has to fit.
     nameless = replace(good, peer=f"[{address}]")
     yield from _as_wished(wish, who, good, refused)
@@ -64,13 +89,12 @@ def _cases(
         yield from _as_wished(
             wish, f"{who}, its reverse name missing", nameless, refused, identified=extension != Extension("CN")
         )
-    yield from _others(wish, direction, refused)
+    yield from _others(wish, stranger)
 
 
-def _recipient_cases(wish: EnforceWish, good: Case, refused: Answer) -> Iterator[ExpectedCase]:
+def _recipient_cases(wish: EnforceWish, good: Case, elsewhere: Case, refused: Answer) -> Iterator[ExpectedCase]:
     domain = good.recipient.partition("@")[2]
     yield from _as_wished(wish, f"mail to {domain} is sent", good, refused)
-    elsewhere = Case("recipient", _STRANGER, _STRANGER_ADDRESS, "NONE", recipient=good.recipient)
     yield ExpectedCase(
         f"mail to {domain} is sent to another server, without STARTTLS",
         elsewhere,
@@ -81,6 +105,7 @@ def _recipient_cases(wish: EnforceWish, good: Case, refused: Answer) -> Iterator
             "mail to another domain is sent without STARTTLS",
             replace(elsewhere, recipient="postmaster@other.invalid"),
             "accepted",
+            unaffected=True,
         )
 
 
@@ -105,15 +130,17 @@ def _as_wished(
         yield expect(f"with its certificate and {_FEW_BITS} bits", replace(good, bits=_FEW_BITS), refuse=True)
 
 
-def _others(wish: EnforceWish, direction: Direction, refused: Answer) -> Iterator[ExpectedCase]:
-    who = "a stranger connects" if direction == "server" else "a stranger's server is connected to"
-    stranger = Case(direction, _STRANGER, _STRANGER_ADDRESS, "NONE")
+def _others(wish: EnforceWish, stranger: Case) -> Iterator[ExpectedCase]:
+    who = "a stranger connects" if stranger.direction == "server" else "a stranger's server is connected to"
     held = wish.everyone and wish.demands
-    yield ExpectedCase(f"{who}, without STARTTLS", stranger, refused if held else "accepted")
-    if direction == "server":
+    if not wish.everyone:
+        yield ExpectedCase(f"{who}, without STARTTLS", stranger, "accepted", unaffected=True)
+    if stranger.direction == "server":
         for address in ("127.0.0.1", "IPv6:0:0:0:0:0:0:0:1"):
             local = Case("server", "localhost", address, "NONE")
-            yield ExpectedCase(f"this host itself submits a message from {address}", local, "accepted")
+            yield ExpectedCase(
+                f"this host itself submits a message from {address}", local, "accepted", unaffected=not held
+            )
 
 
 def identified(case: Case, extension: Extension | None) -> Case:
@@ -135,6 +162,11 @@ def identified(case: Case, extension: Extension | None) -> Case:
 
 def _anonymous(case: Case, verify: str) -> Case:
     return replace(case, verify=verify, cn_subject="", cert_subject="", cert_issuer="")
+
+
+def _uncovered_address(names: tuple[str, ...]) -> str:
+    """An address that no rule by address holds; nobody who has real partners lists them all."""
+    return next((a for a in _NOBODYS_ADDRESSES if not any(f"{a}.".startswith(f"{n}.") for n in names)), "0.0.0.1")
 
 
 def _sample(name: str) -> str:

@@ -11,7 +11,7 @@ from mailtls_nb.observe.names import addresses_of, reverse_names
 from mailtls_nb.observe.port25 import presented_on_port25
 from mailtls_nb.observe.queue import waiting_messages
 from mailtls_nb.observe.rulesets import ask_rulesets
-from mailtls_nb.procedures.enforce.cases import expected_cases, identified
+from mailtls_nb.procedures.enforce.cases import expected_cases, identified, settled
 from mailtls_nb.procedures.enforce.observation import EnforceBefore, PartnerBefore, identity, wished_entries
 from mailtls_nb.procedures.enforce.wish import EnforceWish
 from mailtls_nb.procedures.procedure import Context
@@ -43,6 +43,8 @@ def look(context: Context, wish: EnforceWish) -> EnforceBefore:
     wanted = with_partner(access.text, wish.group, entries, name=access.database.text)
     cases = expected_cases(wish, names, extension)
     asked = [case.case for case in cases]
+    live = ask_rulesets(host, layout, asked, access=None, cf=cf)
+    candidate = ask_rulesets(host, layout, asked, access=wanted, cf=cf)
     return EnforceBefore(
         at=context.now(),
         layout=layout,
@@ -51,9 +53,9 @@ def look(context: Context, wish: EnforceWish) -> EnforceBefore:
         address_names=names,
         extension=extension,
         wanted=wanted,
-        cases=cases,
-        live=ask_rulesets(host, layout, asked, access=None, cf=cf),
-        candidate=ask_rulesets(host, layout, asked, access=wanted, cf=cf),
+        cases=tuple(settled(wish, *decided) for decided in zip(cases, live, candidate, strict=True)),
+        live=live,
+        candidate=candidate,
         impact=_impact(context, wish, layout, wanted, extension) if wish.demands and wanted != access.text else None,
         waiting=waiting_messages(host, layout.sendmail, wish.partner),
     )

@@ -23,6 +23,9 @@ from mailtls_nb.testbed.testbed import DOMAIN, HOSTS
 from mailtls_nb.verdict import Claim
 
 
+_RECIPIENTS = ("postmaster", "root")
+
+
 @contextmanager
 def proof(context: Context, wish: EnforceWish, before: EnforceBefore, change: Transaction) -> Iterator[list[Claim]]:
     """The change is made inside; before and after it the same things are tried. The list holds the claims afterwards.
@@ -110,10 +113,14 @@ def probe_host(context: Context, wish: EnforceWish) -> Host:
 def _probe(context: Context, wish: EnforceWish, before: EnforceBefore) -> tuple[str, str]:
     """What the host replies to a program on itself, and to the probe, each without STARTTLS; nothing is sent."""
     name = before.layout.canonical_name
-    host = context.host(wish.host)
-    local = plain_reply(host, "127.0.0.1", sender=f"postmaster@{name}", recipient=f"postmaster@{name}")
-    probe = probe_host(context, wish)
-    return local, plain_reply(probe, name, sender="", recipient=f"postmaster@{name}")
+
+    def reply(client: Host, server: str, sender: str) -> str:
+        # Every server must take mail for postmaster (RFC 5321 4.5.1); not every one does.
+        replies = [plain_reply(client, server, sender=sender, recipient=f"{who}@{name}") for who in _RECIPIENTS]
+        return next((found for found in replies if reply_class(found) == "accepted"), replies[0])
+
+    local = reply(context.host(wish.host), "127.0.0.1", f"postmaster@{name}")
+    return local, reply(probe_host(context, wish), name, "")
 
 
 def _still_reached(

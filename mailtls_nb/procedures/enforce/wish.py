@@ -10,6 +10,7 @@ from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.names import hostname, hostnames, shown
 from mailtls_nb.parameters import whole_number, word
 from mailtls_nb.procedures.procedure import Values, check_common
+from mailtls_nb.sendmail.access.block import EVERYONE
 from mailtls_nb.sendmail.access.case import Direction
 from mailtls_nb.sendmail.access.entries import address_names
 from mailtls_nb.sendmail.access.requirement import BadRequirement, Extension
@@ -59,7 +60,7 @@ class EnforceWish:
     @property
     def group(self) -> str:
         """Whose entries in the managed block these are."""
-        return "everyone" if self.everyone else self.partner
+        return EVERYONE if self.everyone else self.partner
 
     def failure(self, direction: Direction) -> FailureWord:
         """How a peer that does not meet the requirement is refused."""

@@ -17,6 +17,9 @@ from mailtls_nb.sendmail.access.requirement import BadRequirement, parse_require
 BEGIN = b"# BEGIN mailtls-nb: TLS rules written by its runbooks; do not edit between the markers"
 END = b"# END mailtls-nb"
 
+# The group of the bare tags, which hold everyone without a rule of their own. It is no host name.
+EVERYONE = "everyone"
+
 _BEGIN_LINE = re.compile(rb"^# BEGIN mailtls-nb\b[^\n]*(?:\n|\Z)", re.MULTILINE)
 _END_LINE = re.compile(rb"^# END mailtls-nb\b[^\n]*(?:\n|\Z)", re.MULTILINE)
 _GROUP_LINE = re.compile(rb"# partner: ([a-z0-9.-]+)\r?\n?")
@@ -25,10 +28,13 @@ _GROUP_LINE = re.compile(rb"# partner: ([a-z0-9.-]+)\r?\n?")
 def with_partner(access: bytes, partner: str, entries: Sequence[Entry], *, name: str) -> bytes:
     """``access`` with exactly these entries in the group of ``partner``; without any, the group is removed.
 
+    ``partner`` is a host name, or EVERYONE.
+
     ``name`` is the file's, for messages. Raises BadParameter for an entry that is none of ours, NotReady when the block
     is damaged or a key is already there outside the group: makemap would take the first and leave the other.
     """
-    partner = hostname("partner", partner)
+    if partner != EVERYONE:
+        partner = hostname("partner", partner)
     groups = dict(managed_groups(access, name=name))
     for entry in entries:
         _check(entry)
