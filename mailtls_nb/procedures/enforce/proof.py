@@ -22,7 +22,6 @@ from mailtls_nb.testbed.impostors import impostors
 from mailtls_nb.testbed.testbed import DOMAIN, HOSTS
 from mailtls_nb.verdict import Claim
 
-
 _RECIPIENTS = ("postmaster", "root")
 
 
