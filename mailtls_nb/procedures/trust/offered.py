@@ -49,9 +49,9 @@ def _with_crls(wish: TrustWish, offered: Offered, now: datetime) -> Offered:
 
 def _read(parameter: str, path: Path, longest: int) -> bytes:
     """The file's content, one byte more than allowed at most: it may be a device that never ends."""
-    if path.exists() and not path.is_file():
-        raise BadParameter(parameter, f"{path} is no file", do="name a file that can be read here")
     try:
+        if path.exists() and not path.is_file():
+            raise BadParameter(parameter, f"{path} is no file", do="name a file that can be read here")
         with path.open("rb") as file:
             return file.read(longest + 1)
     except (OSError, ValueError) as error:
