@@ -20,6 +20,7 @@ _RUNS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("02-issue-certificate", {}),
     ("02-issue-certificate", _PARTNER),
     ("03-trust-partner", {}),
+    ("04-enforce-access", {}),
     ("02-issue-certificate", {}),
 )
 

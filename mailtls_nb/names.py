@@ -67,6 +67,20 @@ def hostnames(parameter: str, text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(hostname(parameter, item) for item in _items(parameter, text)))
 
 
+def partner_name(parameter: str, text: str) -> str:
+    """A host name as from `hostname`, of somebody else's: only as DNS has it.
+
+    A letter of another script may look like a Latin one, and a rule for the wrong name protects nobody.
+    """
+    if not text.isascii():
+        raise BadParameter(
+            parameter,
+            f"{ascii(text)[:80]} holds letters that may look like others",
+            do="give the name as DNS has it (xn--...)",
+        )
+    return hostname(parameter, text)
+
+
 def name_constraints(parameter: str, text: str) -> tuple[str, ...]:
     """A comma-separated list of what a CA may certify: DNS subtrees and IP prefixes, in their one form.
 

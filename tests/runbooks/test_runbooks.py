@@ -61,6 +61,19 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
         *ON_A_HOST,
         *COMMON,
     ],
+    "04-enforce-access": [
+        ("partner", "partner.example.test"),
+        ("addresses", ""),
+        ("partner_domains", ""),
+        ("directions", "server,client,recipient"),
+        ("requirement", "verify"),
+        ("bits", 112),
+        ("identity", "issuer"),
+        ("on_failure", ""),
+        ("everyone", "no"),
+        *ON_A_HOST,
+        *COMMON,
+    ],
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
-from mailtls_nb.names import hostname, hostnames, shown
+from mailtls_nb.names import partner_name, shown
 from mailtls_nb.parameters import whole_number, word
 from mailtls_nb.procedures.procedure import Values, check_common
 from mailtls_nb.sendmail.access.block import EVERYONE
@@ -91,13 +91,13 @@ def read_wish(values: Values) -> EnforceWish:
     probe = None if texts["probe_from"] == "here" else HostAddress.parse("probe_from", texts["probe_from"])
     if probe == host:
         raise BadParameter("probe_from", f"{probe} is the host itself", do="name a second host, or here")
-    partner = hostname("partner", texts["partner"])
+    partner = partner_name("partner", texts["partner"])
     requirement: RequirementWord = _one_of(RequirementWord, "requirement", texts["requirement"])
     directions = _directions(texts["directions"])
     everyone = word("everyone", texts["everyone"], ("no", "yes")) == "yes"
     if everyone and requirement == "never":
         raise BadParameter("everyone", "cannot be used with requirement never", do="name the partner and say no")
-    domains = hostnames("partner_domains", texts["partner_domains"])
+    domains = tuple(partner_name("partner_domains", name) for name in _items(texts["partner_domains"]))
     if not domains and "recipient" in directions and not everyone and requirement in ("verify", "encrypt"):
         if not host.is_testbed:
             raise BadParameter(
@@ -123,6 +123,10 @@ def read_wish(values: Values) -> EnforceWish:
 
 def _one_of(words: Any, parameter: str, value: str) -> Any:
     return word(parameter, value, get_args(words))
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item.strip(" ") for item in text.split(","))) if text else ()
 
 
 def _directions(text: str) -> tuple[Direction, ...]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
-from mailtls_nb.names import hostname
+from mailtls_nb.names import partner_name
 from mailtls_nb.parameters import absolute_path, word
 from mailtls_nb.pki.partner_ca import read_fingerprints
 from mailtls_nb.procedures.procedure import Values, check_common
@@ -72,7 +72,7 @@ def read_wish(values: Values) -> TrustWish:
     action: Literal["trust", "untrust"] = (
         "trust" if word("action", texts["action"], ("trust", "untrust")) == "trust" else "untrust"
     )
-    partner = hostname("partner", texts["partner"])
+    partner = partner_name("partner", texts["partner"])
     host = HostAddress.parse("host", texts["host"])
     probe = None if texts["probe_from"] == "here" else HostAddress.parse("probe_from", texts["probe_from"])
     if probe == host:
