@@ -136,8 +136,16 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def trusting(runbooks: Runbooks, machines: Machines) -> Trusting:
-    return Trusting(runbooks, machines.stranger, machines.partner)
+def trusting(runbooks: Runbooks, machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Trusting:
+    """A host with a CACertFile of its operator, and no CACertPath."""
+    own = Authority.make(tmp_path_factory.mktemp("own") / "ca", "Our Own CA")
+    stranger = machines.stranger
+    stranger.sh("cat >/etc/mail/own-ca.pem", stdin=own.pem)
+    define = "define(`confCACERT', `/etc/mail/own-ca.pem')dnl\nMAILER_DEFINITIONS\n"
+    mc = stranger.sh("cat /etc/mail/sendmail.mc").replace("MAILER_DEFINITIONS\n", define)
+    stranger.sh("cat >/etc/mail/sendmail.mc && make -C /etc/mail && /etc/init.d/sendmail reload", stdin=mc)
+    assert "O CACertFile=/etc/mail/own-ca.pem" in stranger.sh("cat /etc/mail/sendmail.cf")
+    return Trusting(runbooks, stranger, machines.partner)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,12 @@ def test_a_missing_cacertpath_is_set(first: Ran, trusting: Trusting, ca: Authori
     assert first.claims == {"the CA offered is one that sendmail trusts": ("OK", "inspection")}
     assert f"O CACertPath={CERTS}\n" in trusting.host.sh("cat /etc/mail/sendmail.cf")
     assert trusting.verdict(ca.leaf()) == "OK"
+
+
+def test_a_host_that_verifies_nobody_is_refused(runbooks: Runbooks, machines: Machines, ca: Authority) -> None:
+    """sendmail loads neither CACertFile nor CACertPath unless it has both."""
+    without_tls = Trusting(runbooks, machines.partner, machines.stranger)
+    assert "has no CACertFile (not set)" in without_tls.unchanged_by(lambda: without_tls(ca)).said
 
 
 @pytest.mark.usefixtures("only_ca")

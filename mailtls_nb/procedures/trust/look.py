@@ -65,15 +65,15 @@ def look_at_host(context: Context, wish: TrustWish, offered: Offered) -> HostLoo
 def see(context: Context, wish: TrustWish, offered: Offered, look: HostLook, *, with_mail: bool) -> Seen:
     """What the partner and the host are to each other now: a connection, and on the testbed a message each way."""
     host = context.host(wish.host)
-    ca_path = look.ca_path if look.options.get("CACertPath") else ""
+    ca_file, ca_path = (look.ca_file, look.ca_path) if look.verifies else ("", "")
 
     def in_store(certificate: x509.Certificate, *, itself: bool) -> str:
         pem = certificate.public_bytes(Encoding.PEM).decode()
         # Of two certificates with one name and key, openssl takes the second for itself only with -partial_chain.
-        return verified_by(host, [pem], trusted_file=look.ca_file, trusted_path=ca_path, by_intermediate=itself)
+        return verified_by(host, [pem], trusted_file=ca_file, trusted_path=ca_path, by_intermediate=itself)
 
     answers = [in_store(certificate, itself=True) for certificate in offered.certificates]
-    presented = presented_on_port25(host, wish.partner, trusted_file=look.ca_file, trusted_path=ca_path)
+    presented = presented_on_port25(host, wish.partner, trusted_file=ca_file, trusted_path=ca_path)
     as_client, as_server = _mail(context, wish, look) if with_mail and presented.connected else ("", "")
     return Seen(
         presented=presented,

@@ -77,11 +77,14 @@ class HostLook:
         return self.store.crl_path or self.store.ca_path
 
     @property
+    def verifies(self) -> bool:
+        """Whether sendmail verifies anybody: it loads CACertFile and CACertPath only together (8.17.1, measured)."""
+        return self.store.ca_file is not None and "CACertPath" in self.options
+
+    @property
     def trusted(self) -> tuple[x509.Certificate, ...]:
-        """The CA certificates that sendmail trusts; what lies in a directory that is not in use does not count."""
-        if "CACertPath" in self.options:
-            return self.store.trusted
-        return self.store.ca_file.certificates if self.store.ca_file else ()
+        """The CA certificates that sendmail trusts."""
+        return self.store.trusted if self.verifies else ()
 
     def missing(self, offered: Offered) -> tuple[x509.Certificate, ...]:
         """The certificates offered that sendmail does not trust yet."""

@@ -115,6 +115,13 @@ class _Trust(_Planned):
                 do="ask the partner whether it has been compromised, and for a new certificate",
             )
         look, missing = self.host, self.host.missing(self.before.offered)
+        if look.store.ca_file is None:
+            raise NotReady(
+                f"sendmail on {self.wish.host} has no CACertFile ({look.ca_file or 'not set'}): without one it does "
+                "not look into CACertPath either, and verifies nobody",
+                left=_UNTOUCHED,
+                do="put a certificate into service first, with the runbook 02-issue-certificate",
+            )
         steps: list[Step] = []
         crls = self.before.offered.crls
         if missing or crls:
