@@ -5,10 +5,13 @@ All tests share one relay that has a certificate of our CA and trusts the partne
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import dataclass
 
 import pytest
 
+from mailtls_nb.procedures.enforce import put_into_force
 from tests.procedures.conftest import Machine, Machines, Ran, Runbooks
 
 pytestmark = pytest.mark.testbed
@@ -203,6 +206,21 @@ def test_a_map_that_changes_after_the_plan_was_approved(enforced: Enforced) -> N
     assert (ran.outcome, ran.exit_status) == ("failed", 2)
     assert "has changed since the plan was made" in ran.said
     enforced.rules("sed -i '$d' access")
+    assert enforced.access() == enforced.original
+
+
+def test_a_run_that_is_killed_between_text_and_database(enforced: Enforced, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it left would come into force at somebody's next make; the next run undoes it first."""
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(put_into_force, "_make_map", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        enforced.elsewhere()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert enforced.access() != enforced.original
+    assert enforced.in_service() == []
+    ran = enforced.elsewhere(requirement="none")
+    assert (ran.outcome, ran.actions) == ("changed", []), ran.error
     assert enforced.access() == enforced.original
 
 

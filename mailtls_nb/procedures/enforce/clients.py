@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from mailtls_nb.hosts.base import Host
@@ -18,12 +19,16 @@ from mailtls_nb.testbed.impostors import Impostors
 
 @dataclass(frozen=True)
 class Client:
-    """One that connects: in words, how it tries (the reply to its RCPT comes back), and what must come of it."""
+    """One that connects: in words, how it tries (the reply to its RCPT comes back), and what must come of it.
+
+    ``alone``: while it tries, something is changed that others would notice.
+    """
 
     label: str
     try_it: Callable[[], str]
     expected: Answer
     instrument: str
+    alone: bool = False
 
     @property
     def is_negative(self) -> bool:
@@ -31,8 +36,11 @@ class Client:
 
 
 def replies(clients: Sequence[Client]) -> Mapping[str, str]:
-    """Each client's reply, by its label."""
-    return {client.label: client.try_it() for client in clients}
+    """Each client's reply, by its label; they try at the same time, since a server may greet slowly."""
+    together = [client for client in clients if not client.alone]
+    with ThreadPoolExecutor(len(together) or 1) as pool:
+        found = dict(zip((c.label for c in together), pool.map(lambda c: c.try_it(), together), strict=True))
+    return found | {client.label: client.try_it() for client in clients if client.alone}
 
 
 def clients(
@@ -52,9 +60,10 @@ def clients(
     to = {"sender": f"root@{wish.partner}", "recipient": f"root@{server}"}
     own = _own_certificate(partner)
 
-    def seen(label: str, try_it: Callable[[], str], by: Host, *, refuse: bool) -> Client:
+    def seen(label: str, try_it: Callable[[], str], by: Host, *, refuse: bool, alone: bool = False) -> Client:
         how = "swaks" if "certificate" in label else "an SMTP dialogue"
-        return Client(label, try_it, refused if refuse else "accepted", f"{how} from {by.name}, as far as RCPT")
+        instrument = f"{how} from {by.name}, as far as RCPT"
+        return Client(label, try_it, refused if refuse else "accepted", instrument, alone)
 
     def showing(credentials: str) -> Callable[[], str]:
         return lambda: tls_reply(partner, server, credentials=credentials, **to)
@@ -105,7 +114,7 @@ def clients(
         found.insert(0, seen("the partner with its own certificate", showing(own), partner, refuse=False))
     if before.address_names and not wish.everyone:
         label = "the partner without STARTTLS, its reverse name missing"
-        found.append(seen(label, without_reverse_name, partner, refuse=in_force))
+        found.append(seen(label, without_reverse_name, partner, refuse=in_force, alone=True))
     return tuple(found)
 
 
