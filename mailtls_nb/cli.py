@@ -23,6 +23,7 @@ Exit status:
   1  failed; put back where a host was touched
   2  bad parameters, host not reachable, stale approval, set-up: nothing was touched
   3  the plan waits for approval
+  4  07-check-host has findings of severity error
 """
 
 

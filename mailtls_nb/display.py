@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from mailtls_nb.finding import Finding, counts, in_words
 from mailtls_nb.pictures import Picture, impact_chart
 from mailtls_nb.plan import Plan
-from mailtls_nb.procedures.procedure import Facts
+from mailtls_nb.procedures.procedure import Facts, Observed, Table
 from mailtls_nb.sendmail.impact import Impact
 from mailtls_nb.verdict import Claim
-
-Table = tuple[tuple[str, ...], ...]
 
 _LEFT = "text-align:left;vertical-align:top;white-space:pre-wrap;overflow-wrap:break-word;word-break:normal"
 
@@ -87,6 +86,21 @@ class Report:
     def _repr_html_(self) -> str:
         body = "".join(section.as_html() for section in self.sections)
         return f'<div class="mailtls-report"><p><strong>{escape(self.title)}</strong></p>{body}</div>'
+
+
+def observed_report(observed: Observed) -> Report:
+    """What was there before."""
+    tables = [Section(heading, table=table) for heading, table in observed.tables.items() if len(table) > 1]
+    remarks = [Section("Remarks", text="\n".join(observed.remarks))] if observed.remarks else []
+    return Report(observed.title, [Section(facts=observed.facts), *tables, *remarks])
+
+
+def findings_report(findings: Sequence[Finding]) -> Report:
+    """Each finding with its reason and what cures it."""
+    headings = ("finding", "why it matters", "where", "what to do")
+    rows = tuple((f"{f.severity}: {f.what}", f.why, f.where, f.do) for f in findings)
+    words = in_words(counts(f.severity for f in findings))
+    return Report(f"There are {words}.", [Section(table=(headings, *rows))] if rows else [])
 
 
 def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:

@@ -21,7 +21,7 @@ class MailTLSError(Exception):
 
     def __init__(self, what: str, *, left: str = "", do: str = "") -> None:
         # What a host printed may stand in these, and must not steer the reader's terminal.
-        self.what, self.left, self.do = (_printable(text) for text in (what, left, do))
+        self.what, self.left, self.do = (printable(text) for text in (what, left, do))
         lines = [self.what]
         if left:
             lines.append(f"State: {self.left}")
@@ -30,7 +30,8 @@ class MailTLSError(Exception):
         super().__init__("\n".join(lines))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text with what could steer a terminal written as escapes."""
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 

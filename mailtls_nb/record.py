@@ -2,7 +2,8 @@
 
 Its predicate says which runbook ran, with what parameters (secrets only as references), who started it, which
 plan was shown and how it was approved, what was observed of each host, every claim with what was seen of it, the
-outcome and, for a failed run, the error. The subject lists the run's files with their SHA-256.
+outcome and, for a failed run, the error, for a check its findings. The subject lists the run's files with their
+SHA-256.
 ``record.schema.json`` beside this module describes every member; each record is checked against it when written.
 
 A record is written twice. When a run begins it says ``failed`` with the error kind ``interrupted`` and no end, so
@@ -28,6 +29,7 @@ import jsonschema
 
 import mailtls_nb
 from mailtls_nb.errors import FileAccessFailed, MailTLSError, NotReady
+from mailtls_nb.finding import counts
 from mailtls_nb.plan import Plan
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -107,7 +109,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Record:
-    """What record.json says. Members hold JSON data; ``started`` and ``ended`` are RFC 3339 in UTC."""
+    """What record.json says. Members hold JSON data; ``started`` and ``ended`` are RFC 3339 in UTC.
+
+    ``findings`` is None for a run that judged no host.
+    """
 
     runbook: RunbookSource
     parameters: Mapping[str, str | int]
@@ -122,6 +127,7 @@ class Record:
     approval: Approval | None = None
     hosts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     claims: Sequence[Mapping[str, Any]] = ()
+    findings: Sequence[Mapping[str, str]] | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
     sealed: bool = False
     subject: Sequence[Subject] = ()
@@ -133,7 +139,12 @@ class Record:
             return self.error.exit_status if self.error else 1
         if self.outcome == "planned":
             return 0 if self.parameters.get("approve") == "" else 3
-        return 0
+        return 4 if (self.findings_by_severity or {}).get("error") else 0
+
+    @property
+    def findings_by_severity(self) -> dict[str, int] | None:
+        """How many findings there are of each severity; None for a run that judged no host."""
+        return None if self.findings is None else counts(finding["severity"] for finding in self.findings)
 
     def as_statement(self) -> dict[str, Any]:
         """The record as an in-toto Statement, in JSON data."""

@@ -17,8 +17,17 @@ from typing import Any
 from mailtls_nb import __version__, record
 from mailtls_nb.approval import Approval, decide, what_changed
 from mailtls_nb.audit.folder import CommandLog, run_folder
-from mailtls_nb.display import Report, Section, claims_report, impact_report, plan_report
+from mailtls_nb.display import (
+    Report,
+    Section,
+    claims_report,
+    findings_report,
+    impact_report,
+    observed_report,
+    plan_report,
+)
 from mailtls_nb.errors import BadParameter, MailTLSError, NotReady, StaleApproval, VerdictFailed
+from mailtls_nb.finding import Finding, counts, in_words
 from mailtls_nb.hosts import open_host
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
@@ -28,7 +37,7 @@ from mailtls_nb.library import Runbook, find, git_commit
 from mailtls_nb.parameters import check_values
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures import PROCEDURES
-from mailtls_nb.procedures.procedure import Applied, Context, Procedure
+from mailtls_nb.procedures.procedure import Applied, Check, Context, Observing, Procedure
 from mailtls_nb.secret import Secret, SecretReference
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.verdict import Claim, judge
@@ -73,7 +82,7 @@ class Run:
     """One run: what its cells call, in this order."""
 
     def __init__(
-        self, runbook: Runbook, procedure: Procedure[Any, Any], wish: Any, values: Mapping[str, str | int]
+        self, runbook: Runbook, procedure: Observing[Any, Any], wish: Any, values: Mapping[str, str | int]
     ) -> None:
         self._runbook, self._procedure, self._wish, self._values = runbook, procedure, wish, values
         started = _now()
@@ -110,14 +119,27 @@ class Run:
             self._before = self._procedure.observe(self._context, self._wish)
             observed = self._procedure.observed(self._wish, self._before)
             self._record = replace(self._record, hosts=observed.hosts)
-            remarks = [Section("Remarks", text="\n".join(observed.remarks))] if observed.remarks else []
-            return Report(observed.title, [Section(facts=observed.facts), *remarks])
+            return observed_report(observed)
+
+    def findings(self) -> Report:
+        """What is wrong with what was seen, the gravest first. Ends a run that only checks, and writes its record."""
+        with self._step():
+            if not isinstance(self._procedure, Check):
+                raise NotReady("this runbook judges no host", do="run 07-check-host")
+            self._need(self._before is not None, "observe")
+            findings: tuple[Finding, ...] = self._procedure.findings(self._wish, self._before)
+            self._record = replace(self._record, findings=[finding.as_data() for finding in findings])
+            self._procedure.publish(self._wish, self._before, findings)
+            words = in_words(counts(finding.severity for finding in findings))
+            self._applied = Applied("unchanged", f"nothing was touched; {words}", ())
+            self._finish(self._applied.outcome)
+            return findings_report(findings)
 
     def plan(self) -> Report:
         """What would be done; changes nothing."""
         with self._step():
             self._need(self._before is not None, "observe")
-            self._plan = self._procedure.plan(self._wish, self._before)
+            self._plan = self._change.plan(self._wish, self._before)
             self._record = replace(self._record, plan=record.plan_data(self._plan))
             return plan_report(self._plan)
 
@@ -125,7 +147,7 @@ class Run:
         """Whom the change would have met in the past, by the host's mail log; changes nothing."""
         with self._step():
             self._need(self._plan is not None, "plan")
-            return impact_report(self._procedure.impact(self._wish, self._before))
+            return impact_report(self._change.impact(self._wish, self._before))
 
     def approval(self) -> Report:
         """Whether this plan may be applied; raises StaleApproval when another plan was approved."""
@@ -147,10 +169,10 @@ class Run:
             if self._applied is not None:
                 raise NotReady("this run has applied its plan already", do="run the notebook anew from its first cell")
             if plan.is_empty:
-                self._applied = self._procedure.unchanged(self._context, self._wish, self._before)
+                self._applied = self._change.unchanged(self._context, self._wish, self._before)
             elif approval.granted:
                 plan = self._latest(plan, approval)
-                self._applied = self._procedure.apply(self._context, self._wish, self._before, plan)
+                self._applied = self._change.apply(self._context, self._wish, self._before, plan)
             else:
                 self._applied = Applied("planned", "nothing was touched; the plan waits for approval", ())
             if self._applied.claims:
@@ -222,10 +244,10 @@ class Run:
 
     def _latest(self, plan: Plan, approval: Approval) -> Plan:
         """The plan that holds now: made anew where an interrupted change had to be undone first."""
-        if not self._procedure.heal(self._context, self._wish, self._before):
+        if not self._change.heal(self._context, self._wish, self._before):
             return plan
         self._before = self._procedure.observe(self._context, self._wish)
-        latest = self._procedure.plan(self._wish, self._before)
+        latest = self._change.plan(self._wish, self._before)
         if latest.digest == plan.digest:
             return plan
         if approval.how != "digest":
@@ -238,13 +260,19 @@ class Run:
             do="run again: the plan is made anew",
         )
 
+    @property
+    def _change(self) -> Procedure[Any, Any]:
+        if not isinstance(self._procedure, Procedure):
+            raise NotReady(f"{self._runbook.id} changes nothing, so there is no plan", do="run its own cells in order")
+        return self._procedure
+
     def _needed_plan(self) -> Plan:
         self._need(self._plan is not None, "plan")
         assert self._plan is not None  # noqa: S101  said to the type checker
         return self._plan
 
     def _needed_applied(self) -> Applied:
-        self._need(self._applied is not None, "apply")
+        self._need(self._applied is not None, "apply" if isinstance(self._procedure, Procedure) else "findings")
         assert self._applied is not None  # noqa: S101  said to the type checker
         return self._applied
 

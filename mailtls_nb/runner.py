@@ -13,6 +13,7 @@ from typing import Any
 from mailtls_nb import errors, library
 from mailtls_nb.audit.folder import create_run_folder, default_audit_dir
 from mailtls_nb.errors import MailTLSError
+from mailtls_nb.finding import in_words
 from mailtls_nb.interruption import termination_interrupts
 from mailtls_nb.library import Runbook
 from mailtls_nb.parameters import make_paths_absolute, typed
@@ -45,7 +46,7 @@ def run_runbook(
     """Run the runbook called ``name`` (id, number or path) with parameters given as text; returns the exit status.
 
     The last line on standard output is the outcome and the audit folder, or with ``json_output`` one JSON object
-    with outcome, exit_status, runbook, folder, record, plan_digest and error.
+    with outcome, exit_status, runbook, folder, record, plan_digest, findings (how many of each severity) and error.
     """
     with termination_interrupts():
         try:
@@ -175,6 +176,7 @@ def _tell(record: Record, folder: Path, *, json_output: bool) -> int:
         "record": str(folder / FILE_NAME),
         "artifacts": [str(folder / name) for name in record.artifacts],
         "plan_digest": record.plan["digest"] if record.plan else None,
+        "findings": record.findings_by_severity,
         "error": record.as_statement()["predicate"]["error"],
     }
     if json_output:
@@ -186,7 +188,10 @@ def _tell(record: Record, folder: Path, *, json_output: bool) -> int:
             print(f"to apply exactly this plan, run the same with: -p approve {record.plan['digest']}")
         for name, meaning in record.artifacts.items():
             print(f"made: {folder / name} ({meaning})")
-    print(f"{record.runbook.id}: {record.outcome}, recorded in {folder}")
+    for finding in record.findings or ():
+        print("{severity}: {what} {why}\n  where: {where}\n  do: {do}".format(**finding))
+    found = f", {in_words(record.findings_by_severity)}" if record.findings_by_severity else ""
+    print(f"{record.runbook.id}: {record.outcome}{found}, recorded in {folder}")
     return record.exit_status
 
 
@@ -210,7 +215,7 @@ def refuse(name: str, error: MailTLSError, *, json_output: bool) -> int:
             "folder": None,
             "artifacts": [],
         }
-        print(json.dumps({**summary, "record": None, "plan_digest": None, "error": vars(told)}))
+        print(json.dumps({**summary, "record": None, "plan_digest": None, "findings": None, "error": vars(told)}))
     return told.exit_status
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mailtls_nb.procedures.check_host import CheckHost
 from mailtls_nb.procedures.create_ca import CreateCA
 from mailtls_nb.procedures.enforce_access import EnforceAccess
 from mailtls_nb.procedures.issue_certificate import IssueCertificate
-from mailtls_nb.procedures.procedure import Procedure
+from mailtls_nb.procedures.procedure import Observing
 from mailtls_nb.procedures.trust_partner import TrustPartner
 
-PROCEDURES: Mapping[str, Procedure[Any, Any]] = {
-    procedure.runbook: procedure for procedure in (CreateCA(), IssueCertificate(), TrustPartner(), EnforceAccess())
-}
+_ALL: tuple[Observing[Any, Any], ...] = (CreateCA(), IssueCertificate(), TrustPartner(), EnforceAccess(), CheckHost())
+PROCEDURES: Mapping[str, Observing[Any, Any]] = {procedure.runbook: procedure for procedure in _ALL}

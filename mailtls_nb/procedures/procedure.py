@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 from mailtls_nb.approval import check_word
+from mailtls_nb.finding import Finding
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.parameters import absolute_path
@@ -21,6 +22,8 @@ from mailtls_nb.verdict import Claim
 
 Values = Mapping[str, str | int]
 Facts = tuple[tuple[str, str], ...]
+# The first row is the headings.
+Table = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Wish(Protocol):
     def is_testbed(self) -> bool: ...
 
 
+A = TypeVar("A")
 W = TypeVar("W", bound=Wish)
 B = TypeVar("B")
 
@@ -63,29 +67,35 @@ class Applied:
 class Observed:
     """What was there before, in the operator's words.
 
-    ``hosts`` goes into the record; ``remarks`` are worth a look but stop nothing.
+    ``hosts`` goes into the record; ``remarks`` are worth a look but stop nothing; ``tables`` stand under headings.
     """
 
     title: str
     facts: Facts
     hosts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     remarks: tuple[str, ...] = field(default=())
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 def check_common(values: Values) -> None:
-    """The parameters that every runbook has; raises BadParameter."""
+    """The parameters that every runbook has which changes something; raises BadParameter."""
     check_word(str(values["approve"]))
+    check_audit_dir(values)
+
+
+def check_audit_dir(values: Values) -> None:
+    """The one parameter that every runbook has; raises BadParameter."""
     if values["audit_dir"]:
         absolute_path("audit_dir", str(values["audit_dir"]))
 
 
-class Procedure(ABC, Generic[W, B]):
-    """One runbook: pure ``wish`` and ``plan``; ``observe`` only reads; ``apply`` alone changes."""
+class Observing(ABC, Generic[A, B]):
+    """What all runbooks share: a pure ``wish``, and ``observe``, which only reads."""
 
     runbook: ClassVar[str]
 
     @abstractmethod
-    def wish(self, values: Values) -> W:
+    def wish(self, values: Values) -> A:
         """Validate the parameters; raises BadParameter before any host is contacted."""
 
     @abstractmethod
@@ -93,12 +103,28 @@ class Procedure(ABC, Generic[W, B]):
         """What the run is about, for the name of its folder."""
 
     @abstractmethod
-    def observe(self, context: Context, wish: W) -> B:
+    def observe(self, context: Context, wish: A) -> B:
         """Read what is there now; raises NotReady or Unreachable, nothing touched."""
 
     @abstractmethod
-    def observed(self, wish: W, before: B) -> Observed:
+    def observed(self, wish: A, before: B) -> Observed:
         """The observation as a person reads it."""
+
+
+class Check(Observing[A, B]):
+    """A runbook that judges what it sees, and never changes anything on a host."""
+
+    @abstractmethod
+    def findings(self, wish: A, before: B) -> tuple[Finding, ...]:
+        """What is wrong, the gravest first."""
+
+    @abstractmethod
+    def publish(self, wish: A, before: B, findings: tuple[Finding, ...]) -> None:
+        """Write down here what other programs read, where that is wished."""
+
+
+class Procedure(Observing[W, B]):
+    """A runbook that changes something: pure ``wish`` and ``plan``; ``observe`` only reads; ``apply`` alone changes."""
 
     @abstractmethod
     def plan(self, wish: W, before: B) -> Plan:

@@ -74,6 +74,12 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
         *ON_A_HOST,
         *COMMON,
     ],
+    "07-check-host": [
+        ("warn_days", 30),
+        ("textfile", ""),
+        *ON_A_HOST,
+        ("audit_dir", ""),
+    ],
 }
 
 

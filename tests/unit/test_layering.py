@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     ("secret", "names", "parameters"),
     ("pki", "sendmail"),
-    ("plan", "verdict"),
+    ("plan", "verdict", "finding"),
     ("hosts",),
     ("observe", "apply"),
     ("library", "record", "audit", "approval", "testbed"),
@@ -63,7 +63,7 @@ def _is_module(name: str) -> bool:
 
 def _is_pure(name: str) -> bool:
     top, _, rest = name.partition(".")
-    return top in {"errors", "names", "parameters", "plan", "verdict", "sendmail"} or (
+    return top in {"errors", "names", "parameters", "plan", "verdict", "finding", "sendmail"} or (
         top == "pki" and rest not in _PKI_SHELL
     )
 

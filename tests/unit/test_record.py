@@ -12,6 +12,7 @@ import pytest
 
 from mailtls_nb.audit.folder import CommandLog, create_run_folder, default_audit_dir, folder_name, run_folder
 from mailtls_nb.errors import BadParameter, FileAccessFailed, NotReady, Unreachable
+from mailtls_nb.finding import Finding, Severity
 from mailtls_nb.record import Operator, Record, RunbookSource, RunError, begin, finish, load, subjects
 from mailtls_nb.verdict import Claim
 
@@ -103,6 +104,14 @@ def test_an_error_is_written_down_with_state_next_step_and_exit_status() -> None
 def test_exit_status_follows_the_outcome(outcome: str, approve: str, status: int) -> None:
     record = finish(begun(approve=approve), ended=LATER, outcome=outcome)  # type: ignore[arg-type]
     assert record.exit_status == status
+
+
+@pytest.mark.parametrize(("severity", "status"), [("error", 4), ("warning", 0), ("note", 0)])
+def test_a_check_that_found_an_error_exits_with_4(tmp_path: Path, severity: Severity, status: int) -> None:
+    findings = [Finding(severity, "The key is open.", "It may be copied.", "/key", "chmod 600 /key.").as_data()]
+    record = finish(begun(), ended=LATER, outcome="unchanged", findings=findings)
+    assert load(record.write(tmp_path)).exit_status == status
+    assert finish(begun(), ended=LATER, outcome="unchanged", findings=[]).exit_status == 0
 
 
 def test_a_failed_run_exits_as_its_error_says() -> None:

@@ -1,0 +1,1 @@
+"""07-check-host, part by part."""
