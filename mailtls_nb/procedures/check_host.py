@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mailtls_nb.errors import FileAccessFailed
+from mailtls_nb.errors import FileAccessFailed, printable
 from mailtls_nb.finding import Finding
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki import durable
@@ -149,7 +149,7 @@ def _rules_table(before: CheckBefore) -> Table:
     access = before.access
     text = access.text if access is not None and access.text is not None else b""
     rows = [
-        (entry.written_key, entry.value, str(entry.line))
+        (printable(entry.written_key), printable(entry.value), str(entry.line))
         for entry in access_entries(text)
         if entry.tag in (*TLS_TAGS, *FEATURE_TAGS)
     ]

@@ -64,7 +64,8 @@ def _own(host: Host, settings: Mapping[str, str]) -> dict[Role, OwnCertificate]:
         # Of two certificates (RSA and EC, separated by a comma) the first is looked at.
         path, key_path = (settings.get(option, "").partition(",")[0] for option in (certificate, key))
         if path:
-            found[role] = observe_own_certificate(host, path, key_path)
+            known = next((own for own in found.values() if (own.path, own.key_path) == (path, key_path)), None)
+            found[role] = known or observe_own_certificate(host, path, key_path)
     return found
 
 
@@ -86,11 +87,11 @@ def _access(host: Host, cf: bytes) -> AccessLook | None:
 
 def _names(host: Host, text: bytes) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
     """The addresses of the names that have rules, and the reverse names of all addresses, as sendmail writes them."""
-    rules = [entry.name.lower() for entry in access_entries(text) if entry.tag == "TLS_Clt" and entry.name]
+    every = (entry.name.lower() for entry in access_entries(text) if entry.tag == "TLS_Clt" and entry.name)
+    rules = [name for name in dict.fromkeys(every) if not never_looked_up("TLS_Clt", name)]
     asked: set[Address] = {address for name in rules if (address := _address(name)) is not None}
     addresses: dict[str, tuple[str, ...]] = {}
-    names = [name for name in dict.fromkeys(rules) if not never_looked_up("TLS_Clt", name) and name[0].isalnum()]
-    for name in [name for name in names if not _is_address(name)][:_MOST_NAMES]:
+    for name in [name for name in rules if _is_host_name(name)][:_MOST_NAMES]:
         try:
             found = addresses_of(host, name)
         except CommandTimedOut:
@@ -104,8 +105,10 @@ def _names(host: Host, text: bytes) -> tuple[dict[str, tuple[str, ...]], dict[st
     return addresses, {address_names(str(address))[0]: name for address, name in reverse.items()}
 
 
-def _is_address(name: str) -> bool:
-    return name.startswith("ipv6:") or name.replace(".", "").isdigit()
+def _is_host_name(name: str) -> bool:
+    # A rule for a.test is one for all hosts below it; what address that name itself has (its web server's, as a rule)
+    # says nothing about them.
+    return name.count(".") > 1 and name[0].isalnum() and not name.startswith("ipv6:") and not name[-1].isdigit()
 
 
 def _address(name: str) -> Address | None:
