@@ -99,8 +99,10 @@ def findings_report(findings: Sequence[Finding]) -> Report:
     """Each finding with its reason and what cures it."""
     headings = ("finding", "why it matters", "where", "what to do")
     rows = tuple((f"{f.severity}: {f.what}", f.why, f.where, f.do) for f in findings)
-    words = in_words(counts(f.severity for f in findings))
-    return Report(f"There are {words}.", [Section(table=(headings, *rows))] if rows else [])
+    if not findings:
+        return Report("There are no findings.", [])
+    words = in_words(counts(finding.severity for finding in findings))
+    return Report(f"Found: {words}.", [Section(table=(headings, *rows))])
 
 
 def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:

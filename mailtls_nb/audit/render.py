@@ -16,6 +16,7 @@ from bleach.css_sanitizer import CSSSanitizer
 from bleach.sanitizer import Cleaner
 from nbconvert.exporters import HTMLExporter
 
+from mailtls_nb.finding import in_words
 from mailtls_nb.record import Record
 
 _TAGS = (
@@ -48,13 +49,23 @@ def render(notebook: Path, record: Record) -> str:
         for label, value in _facts(record, hashlib.sha256(notebook.read_bytes()).hexdigest())
         if value
     )
+    colours, words = _headline(record)
     return page.substitute(
         title=escape(f"{record.runbook.id}: {record.outcome}"),
-        outcome=record.outcome,
-        outcome_words=escape(_OUTCOMES[record.outcome]),
+        outcome=colours,
+        outcome_words=escape(words),
         facts="\n".join(rows),
         body=body,
     )
+
+
+def _headline(record: Record) -> tuple[str, str]:
+    """The class that gives the head its colour, and its words."""
+    number_of = record.findings_by_severity
+    if record.outcome == "failed" or number_of is None:
+        return record.outcome, _OUTCOMES[record.outcome]
+    colours = "failed" if number_of["error"] else "planned" if number_of["warning"] else record.outcome
+    return colours, f"{in_words(number_of)}; nothing was changed"
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:

@@ -149,7 +149,9 @@ def test_the_command_exits_with_4_and_says_how_many(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (status, told["exit_status"], told["outcome"], told["error"]) == (4, 4, "unchanged", None)
     assert told["findings"]["error"] == 1
-    assert (Path(told["folder"]) / "notebook.html").stat().st_size > 0
+    page = (Path(told["folder"]) / "notebook.html").read_text()
+    assert '<p class="outcome">1 error; nothing was changed</p>' in page
+    assert "TLS_Srv:x.example.test has a value that is no requirement" in page
 
 
 def test_a_host_that_cannot_be_reached_is_no_finding(runbooks: Runbooks) -> None:

@@ -31,12 +31,14 @@ def access_findings(before: CheckBefore) -> Iterator[Finding]:
             addresses=access.addresses,
             reverse_names=access.reverse_names,
         )
-        yield from map(_from_lint, lint(access.text, file=access.database.text, context=context))
+        then = f"then `{_make(access)}`. 04-enforce-access does both for a partner."
+        for found in lint(access.text, file=access.database.text, context=context):
+            yield _from_lint(found, then)
 
 
 def _database(access: AccessLook) -> Iterator[Finding]:
     text, database = access.database.text, access.database.database
-    make = f"makemap {access.database.kind} {database} <{text}"
+    make = _make(access)
     if access.text is None:
         why = "What is in force cannot be read or changed, and the next `makemap` makes nothing of it."
         what = f"The text of the access map, {text}, is not there."
@@ -55,7 +57,11 @@ def _database(access: AccessLook) -> Iterator[Finding]:
         yield Finding("error", what, why, database, f"Read the text once more, then `{make}`.")
 
 
-def _from_lint(found: LintFinding) -> Finding:
+def _make(access: AccessLook) -> str:
+    return f"makemap {access.database.kind} {access.database.database} <{access.database.text}"
+
+
+def _from_lint(found: LintFinding, then: str) -> Finding:
     subject = f"{found.key} {found.what}" if found.key else f"A line is broken: {found.what}"
     where = f"{found.file}, line {found.line}"
-    return Finding(found.severity, f"{subject}.", _WHY[found.severity], where, f"{found.do}.")
+    return Finding(found.severity, f"{subject}.", _WHY[found.severity], where, f"{found.do}, {then}")
