@@ -142,7 +142,7 @@ def claims_report(title: str, claims: Sequence[Claim], facts: Facts = ()) -> Rep
             claim.expected,
             claim.observed,
             f"{claim.instrument} ({claim.proof})",
-            claim.fails_when or "not tried in this run",
+            claim.fails_when or ("not tried in this run" if claim.negative else "-"),
         )
         for claim in claims
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from mailtls_nb.hosts.base import Host
 
@@ -13,6 +14,7 @@ _ADDRESSES = (
 )
 _REVERSE = 'for address do echo "== $address"; getent hosts "$address" 2>/dev/null; done; echo "== end"'
 _TIMEOUT_S = 60
+_SERVER = re.compile(r"^\t(\S+)$", re.MULTILINE)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,6 +32,14 @@ def addresses_of(host: Host, name: str) -> tuple[Address, ...]:
             # An IPv4 address may come in IPv6's clothes where there is no other (RFC 4291 2.5.5.2).
             found.add((address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address)
     return tuple(sorted(found, key=lambda address: (address.version, int(address))))
+
+
+def mail_servers(host: Host, sendmail: str, domains: tuple[str, ...]) -> tuple[str, ...]:
+    """The servers that the host's sendmail would hand mail for these domains to, by DNS alone (``/mx`` of -bt)."""
+    questions = "".join(f"/mx {domain}\n" for domain in domains)
+    completed = host.run((sendmail, "-bt"), stdin=questions.encode("ascii"), timeout_s=_TIMEOUT_S)
+    found = _SERVER.findall(completed.check("asking for mail servers", left="nothing was touched").text)
+    return tuple(dict.fromkeys(name.lower().removesuffix(".") for name in found))
 
 
 def reverse_names(host: Host, addresses: tuple[Address, ...]) -> dict[Address, str]:

@@ -67,4 +67,4 @@ def _first_refusal(replies: list[str]) -> str:
 
 def reply_class(reply: str) -> str:
     """A reply in words; by its class, since the numbers differ between sendmail's releases."""
-    return {"2": "accepted", "4": "refused for now", "5": "refused for good"}.get(reply[:1], reply)
+    return {"2": "accepted", "4": "deferred (4xx)", "5": "rejected (5xx)"}.get(reply[:1], reply)

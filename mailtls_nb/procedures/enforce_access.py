@@ -52,8 +52,8 @@ class EnforceAccess(Procedure[EnforceWish, EnforceBefore]):
         return True
 
     def apply(self, context: Context, wish: EnforceWish, before: EnforceBefore, plan: Plan) -> Applied:
-        before, claims = put_into_force(context, wish, before, plan)
-        return Applied("changed", _summary(wish), claims, _rule_facts(wish, before))
+        before, claims, flushed = put_into_force(context, wish, before, plan)
+        return Applied("changed", _summary(wish), claims, (*_rule_facts(wish, before), *flushed))
 
     def unchanged(self, context: Context, wish: EnforceWish, before: EnforceBefore) -> Applied:  # noqa: ARG002
         claims = oracle_claims(wish, before, before.live)
@@ -86,7 +86,7 @@ def _facts(wish: EnforceWish, before: EnforceBefore) -> Facts:
             + f" on {wish.host}"
         )
     else:
-        port = f"shows no certificate ({shown.problem})"
+        port = f"shows no certificate ({partner.shows})"
     return (
         ("system", before.layout.system + ("" if before.layout.proved else " (profile not yet proved)")),
         ("partner's addresses", names or "none found"),
@@ -114,6 +114,25 @@ def _remarks(wish: EnforceWish, before: EnforceBefore) -> tuple[str, ...]:
         found.append(
             "everyone=yes: servers that take mail from the public must not demand TLS (RFC 3207, 4): it is refused."
         )
+    if wish.demands and "client" in wish.directions and not wish.everyone:
+        elsewhere = [name for name in before.servers if name != wish.partner and not name.endswith(f".{wish.partner}")]
+        if elsewhere:
+            found.append(
+                f"DNS sends mail for {', '.join(wish.mail_domains)} to {', '.join(elsewhere)}, which a rule for "
+                f"connections to {wish.partner} does not hold; the direction recipient does."
+            )
+    if wish.requirement == "verify" and before.extension is not None and before.extension.kind == "CI":
+        found.append(
+            "The issuer is compared by its name, which any other CA that this host trusts and that may certify CAs "
+            "could take: trust none that you would not trust with it."
+        )
+    if wish.requirement == "verify" and "server" in wish.directions and not wish.everyone:
+        found.append(
+            "What the partner shows as a client may be another certificate than on port 25; see the impact below."
+        )
+    dropped = [case.label for case in before.cases if case.label.startswith("no longer held")]
+    if dropped:
+        found.append(f"The rules of the partner that are not asked for again go: {'; '.join(dropped)}.")
     still = [case.label for case in before.cases if not wish.demands and case.is_negative]
     if still:
         found.append(f"Other rules stay in force, by which these are refused: {'; '.join(still)}.")

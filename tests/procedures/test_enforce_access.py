@@ -95,6 +95,8 @@ def test_a_text_that_makemap_refuses(enforced: Enforced) -> None:
         ("TLS_Clt:partner.example.test ENCR:112", "there is an entry TLS_Clt:partner.example.test already"),
         ("tls_srv:PARTNER.example.test OK", "there is an entry TLS_Srv:PARTNER.example.test already"),
         ("TLS_Rcpt:postmaster@partner.example.test OK", "would not decide as asked for"),
+        ("TLS_Clt:mx7.partner.example.test OK", "mx7.partner.example.test"),
+        ("Try_TLS:example.test NO", "keeps sendmail from STARTTLS"),
     ],
 )
 def test_an_entry_of_the_operators_own_that_is_in_the_way(enforced: Enforced, line: str, problem: str) -> None:
@@ -116,13 +118,29 @@ def test_a_cf_without_an_access_map(enforced: Enforced) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ({"partner": "stranger.example.test"}, "shows no certificate"),
-        ({"partner": "nowhere.example.test", "identity": "any"}, "has no address"),
-        ({"partner": "nowhere.example.test"}, "cannot be pinned"),
+        ({"partner": "stranger.example.test"}, "it does not offer STARTTLS"),
+        ({"partner": "stranger.example.test", "identity": "any"}, "mail to it would stop"),
+        ({"partner": "partnr.example.test", "identity": "any"}, "DNS has no address for partnr.example.test"),
+        ({"identity": "CI:/CN=Typo+20CA"}, "with its certificate: deferred (4xx), and should be accepted"),
     ],
 )
 def test_a_partner_whose_mail_would_stop(enforced: Enforced, given: dict[str, str], problem: str) -> None:
     assert problem in refused(enforced.elsewhere(**given))
+
+
+def test_an_access_map_that_is_a_link(enforced: Enforced) -> None:
+    enforced.relay.sh("cd /etc/mail && mv access access.real && ln -s access.real access")
+    said = refused(enforced.elsewhere())
+    enforced.relay.sh("cd /etc/mail && mv -f access.real access")
+    assert "is a symbolic link" in said
+
+
+def test_a_daemon_that_runs_by_an_older_configuration(enforced: Enforced) -> None:
+    """It may have another access map, or none: what the file says is not what is in force."""
+    enforced.relay.sh("cp -p /etc/mail/sendmail.cf /root/cf; touch /etc/mail/sendmail.cf")
+    said = refused(enforced.elsewhere())
+    enforced.relay.sh("mv /root/cf /etc/mail/sendmail.cf")
+    assert "is newer than the running daemon" in said
 
 
 def test_a_partner_whose_ca_is_not_trusted(enforced: Enforced) -> None:
@@ -144,7 +162,7 @@ def test_a_host_named_by_its_container(enforced: Enforced) -> None:
     proofs = [proof for _, proof in ran.claims.values()]
     assert proofs.count("live") == 2
     assert proofs.count("oracle") == len(proofs) - 2
-    assert ran.claims["the partner connects, its reverse name missing, without STARTTLS"][0] == "refused for good"
+    assert ran.claims["the partner connects, its reverse name missing, without STARTTLS"][0] == "rejected (5xx)"
     assert ran.claims["mail to another domain is sent without STARTTLS"][0] == "accepted"
     negatives = [claim for claim in ran.record["claims"] if claim["negative"]]
     assert negatives
@@ -159,12 +177,21 @@ def test_a_host_named_by_its_container(enforced: Enforced) -> None:
     added = enforced.machines.partner.log().removeprefix(log)
     assert "from=<" not in added
     assert enforced.elsewhere(addresses="192.0.2.0/23").outcome == "unchanged"
+    # In force, and no longer to be met: mail has stopped, and nobody is told that all is well.
+    enforced.relay.sh("cd /etc/mail/certs; for f in *.0; do mv $f $f.away; done")
+    said = refused(enforced.elsewhere(addresses="192.0.2.0/23"))
+    enforced.relay.sh("cd /etc/mail/certs; for f in *.away; do mv $f ${f%.away}; done")
+    assert "does not verify" in said
 
 
 def test_a_rule_that_changes_keeps_what_others_are_held_to(enforced: Enforced) -> None:
     ran = enforced.elsewhere(partner="other.example.test", addresses="192.0.2.9", identity="any", directions="server")
     assert ran.outcome == "changed", ran.error
-    assert enforced.elsewhere(requirement="encrypt", directions="client", bits=128).outcome == "changed"
+    ran = enforced.elsewhere(requirement="encrypt", directions="client", bits=128)
+    assert ran.outcome == "changed", ran.error
+    # What is dropped with it is said.
+    assert "no longer held: the partner connects, without STARTTLS" in ran.shown["observe"]
+    assert ran.claims["no longer held: the partner connects, without STARTTLS"][0] == "accepted"
     assert enforced.in_service() == [
         "tls_clt:192.0.2.9\tPERM+VERIFY:112",
         "tls_clt:other.example.test\tPERM+VERIFY:112",
@@ -175,7 +202,7 @@ def test_a_rule_that_changes_keeps_what_others_are_held_to(enforced: Enforced) -
 def test_everyone_is_held_to_it_but_the_host_itself(enforced: Enforced) -> None:
     ran = enforced.elsewhere(everyone="yes", identity="any", directions="server")
     assert ran.outcome == "changed", ran.error
-    assert ran.claims["anybody connects, without STARTTLS"] == ("refused for good", "oracle")
+    assert ran.claims["anybody connects, without STARTTLS"] == ("rejected (5xx)", "oracle")
     assert ran.claims["a program on the host itself, without STARTTLS"] == ("accepted", "live")
     # By hand, from outside and from inside.
     ask = 'swaks --server "$1" --from root@stranger.example.test --to root@relay.example.test --quit-after RCPT'
@@ -187,7 +214,7 @@ def test_a_rule_can_be_taken_back_while_others_hold_the_partner(enforced: Enforc
     ran = enforced.elsewhere(requirement="none")
     assert ran.outcome == "changed", ran.error
     assert "Other rules stay in force" in ran.shown["observe"]
-    assert ran.claims["the partner connects, without STARTTLS"] == ("refused for good", "oracle")
+    assert ran.claims["the partner connects, without STARTTLS"] == ("rejected (5xx)", "oracle")
 
 
 def test_taken_back_the_file_is_what_it_was(enforced: Enforced) -> None:
@@ -232,7 +259,7 @@ def test_the_plan_alone_touches_nothing(enforced: Enforced) -> None:
     ran = enforced(approve="")
     assert ran.outcome == "planned"
     assert ran.actions == ["write", "map"]
-    assert "accepted now, then refused for good" in ran.shown["plan"]
+    assert "accepted now, then rejected (5xx)" in ran.shown["plan"]
     assert ran.record["plan"]["impact"]["messages"] > 0
     assert enforced.relay.tree() == before
 
@@ -258,12 +285,12 @@ def test_the_partner_is_held_to_it(enforced: Enforced) -> None:
     assert {proof for _, proof in ran.claims.values()} == {"live"}
     assert {claim: seen for claim, (seen, _) in ran.claims.items()} == {
         "the partner with its own certificate": "accepted",
-        "the partner without STARTTLS": "refused for good",
-        "the partner without a certificate": "refused for good",
-        "the partner with a certificate of an unknown CA": "refused for good",
-        "the partner with an expired certificate": "refused for good",
-        "the partner with a certificate of another trusted CA": "refused for good",
-        "the partner without STARTTLS, its reverse name missing": "refused for good",
+        "the partner without STARTTLS": "rejected (5xx)",
+        "the partner without a certificate": "rejected (5xx)",
+        "the partner with a certificate of an unknown CA": "rejected (5xx)",
+        "the partner with an expired certificate": "rejected (5xx)",
+        "the partner with a certificate of another trusted CA": "rejected (5xx)",
+        "the partner without STARTTLS, its reverse name missing": "rejected (5xx)",
         "a stranger without STARTTLS": "accepted",
         "a program on the host itself, without STARTTLS": "accepted",
         "a message to the partner leaves": "verify=OK",

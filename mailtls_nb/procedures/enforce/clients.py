@@ -84,7 +84,6 @@ def clients(
         finally:
             testbed.set_dns(name, lines)
 
-    own_is_enough = wish.identity in ("issuer", "name", "any")
     found = [
         seen("the partner without STARTTLS", plainly(partner, server, to["sender"]), partner, refuse=in_force),
         seen("the partner without a certificate", showing(""), partner, refuse=verified),
@@ -110,7 +109,7 @@ def clients(
             refuse=False,
         ),
     ]
-    if own and own_is_enough:
+    if own:
         found.insert(0, seen("the partner with its own certificate", showing(own), partner, refuse=False))
     if before.address_names and not wish.everyone:
         label = "the partner without STARTTLS, its reverse name missing"

@@ -7,15 +7,24 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.access_map import AccessMap, observe_access_map
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.mail_history import observe_impact
-from mailtls_nb.observe.names import addresses_of, reverse_names
+from mailtls_nb.observe.names import addresses_of, mail_servers, reverse_names
 from mailtls_nb.observe.port25 import presented_on_port25
 from mailtls_nb.observe.queue import waiting_messages
 from mailtls_nb.observe.rulesets import ask_rulesets
 from mailtls_nb.procedures.enforce.cases import expected_cases, identified, settled
-from mailtls_nb.procedures.enforce.observation import EnforceBefore, PartnerBefore, identity, wished_entries
+from mailtls_nb.procedures.enforce.observation import (
+    TAGS,
+    EnforceBefore,
+    PartnerBefore,
+    identity,
+    known_peers,
+    refuse_no_tls,
+    shown_certificate,
+    wished_entries,
+)
 from mailtls_nb.procedures.enforce.wish import EnforceWish
 from mailtls_nb.procedures.procedure import Context
-from mailtls_nb.sendmail.access.block import with_partner
+from mailtls_nb.sendmail.access.block import managed_groups, with_partner
 from mailtls_nb.sendmail.access.case import Case, Decision
 from mailtls_nb.sendmail.access.entries import access_entries, address_names
 from mailtls_nb.sendmail.access.model import decide
@@ -36,12 +45,23 @@ def look(context: Context, wish: EnforceWish) -> EnforceBefore:
     if cf is None:
         raise NotReady(f"{host.name}: there is no {layout.cf}", left=_UNTOUCHED)
     access = _access(host, layout, cf)
+    _refuse_another_configuration(host, layout)
     partner = _partner(host, wish, cf)
-    extension = identity(wish, partner.presented, layout)
+    _refuse_an_unknown_name(wish, partner)
+    extension = identity(wish, partner, layout)
     names = wish.addresses or address_names(",".join(map(str, partner.addresses)))
     entries = wished_entries(wish, names, extension)
     wanted = with_partner(access.text, wish.group, entries, name=access.database.text)
-    cases = expected_cases(wish, names, extension)
+    refuse_no_tls(wish, access_entries(wanted), access.database.text)
+    held = managed_groups(access.text, name=access.database.text).get(wish.group, ())
+    cases = expected_cases(
+        wish,
+        names,
+        extension,
+        shown=shown_certificate(partner, layout),
+        known=known_peers(wish, partner, names, access_entries(wanted)),
+        held_now=tuple(direction for direction, tag in TAGS.items() if any(entry.tag == tag for entry in held)),
+    )
     asked = [case.case for case in cases]
     live = ask_rulesets(host, layout, asked, access=None, cf=cf)
     candidate = ask_rulesets(host, layout, asked, access=wanted, cf=cf)
@@ -53,11 +73,12 @@ def look(context: Context, wish: EnforceWish) -> EnforceBefore:
         address_names=names,
         extension=extension,
         wanted=wanted,
-        cases=tuple(settled(wish, *decided) for decided in zip(cases, live, candidate, strict=True)),
+        cases=tuple(settled(*decided) for decided in zip(cases, live, candidate, strict=True)),
         live=live,
         candidate=candidate,
         impact=_impact(context, wish, layout, wanted, extension) if wish.demands and wanted != access.text else None,
-        waiting=waiting_messages(host, layout.sendmail, wish.partner),
+        waiting=sum(waiting_messages(host, layout.sendmail, domain) for domain in wish.mail_domains),
+        servers=tuple(dict.fromkeys(mail_servers(host, layout.sendmail, wish.mail_domains))),
     )
 
 
@@ -69,7 +90,60 @@ def _access(host: Host, layout: Layout, cf: bytes) -> AccessMap:
             left=_UNTOUCHED,
             do=f"put FEATURE(`access_db') into {layout.mc}, rebuild and restart sendmail, then run this again",
         )
-    return observe_access_map(host, database)
+    access = observe_access_map(host, database)
+    if access.text_status.is_link:
+        raise NotReady(
+            f"{host.name}: {database.text} is a symbolic link: replacing it would part it from what it names",
+            left=_UNTOUCHED,
+            do="put the file itself in its place",
+        )
+    if access.database_status is None and not database.optional:
+        raise NotReady(
+            f"{host.name}: there is no {database.database}, without which sendmail answers nothing",
+            left=_UNTOUCHED,
+            do=f"make it: makemap {database.kind} {database.text} <{database.text}",
+        )
+    _refuse_short_addresses(host, layout, cf)
+    return access
+
+
+def _refuse_an_unknown_name(wish: EnforceWish, partner: PartnerBefore) -> None:
+    if not partner.addresses and not wish.addresses and wish.demands and not wish.everyone:
+        raise NotReady(
+            f"DNS has no address for {wish.partner}, as {wish.host} sees it",
+            left=_UNTOUCHED,
+            do="check the spelling: a rule for a name that does not exist protects nobody. If it is right, give the "
+            "addresses that the partner sends from in addresses",
+        )
+
+
+def _refuse_short_addresses(host: Host, layout: Layout, cf: bytes) -> None:
+    """Raise NotReady where sendmail looks IPv6 addresses up in their short form (op.me, UseCompressedIPv6Addresses)."""
+    short = options(cf).get("UseCompressedIPv6Addresses", "").lower()[:1]
+    if short in ("t", "y") or (not short and "IPV6_FULL" not in layout.compiled_with):
+        raise NotReady(
+            f"{host.name}: its sendmail looks IPv6 addresses up in their short form; rules are written in the full one",
+            left=_UNTOUCHED,
+            do="set UseCompressedIPv6Addresses to false (define(`confUSE_COMPRESSED_IPV6_ADDRESSES', `False')), as "
+            "most builds have it, rebuild and restart",
+        )
+
+
+def _refuse_another_configuration(host: Host, layout: Layout) -> None:
+    """Raise NotReady where the daemon may run by another cf than the one that is looked at."""
+    newer = host.run(("find", layout.cf, "-newer", layout.pid_file), timeout_s=30)
+    if newer.status == 0 and newer.stdout.strip():
+        raise NotReady(
+            f"{host.name}: {layout.cf} is newer than the running daemon, which may have another access map or none",
+            left=_UNTOUCHED,
+            do="have the daemon read it first: reload sendmail",
+        )
+    if any(word.startswith("-C") for word in layout.daemon_argv):
+        raise NotReady(
+            f"{host.name}: the daemon runs by another configuration file: {' '.join(layout.daemon_argv)}",
+            left=_UNTOUCHED,
+            do="start it without -C",
+        )
 
 
 def _partner(host: Host, wish: EnforceWish, cf: bytes) -> PartnerBefore:

@@ -20,11 +20,12 @@ def enforce_plan(wish: EnforceWish, before: EnforceBefore) -> Plan:
         sentence = "Undo what an interrupted run left, then look at everything anew."
         return Plan(RUNBOOK, wish.as_data(), (Step("heal", host, "mailtls-nb", sentence),), _rests_on(before))
     _refuse_a_stale_database(wish, before)
+    if wish.demands and not wish.everyone:
+        # Also where nothing is to be done: a rule that can no longer be met has stopped mail.
+        _refuse_what_stops_the_partner(wish, before)
     _refuse_what_differs(wish, before)
     if before.wanted == access.text:
         return Plan(RUNBOOK, wish.as_data(), (), _rests_on(before))
-    if wish.demands:
-        _refuse_what_stops_the_partner(wish, before)
     text, database = access.database.text, access.database.database
     old, new = (
         managed_block(content, name=text).decode("utf-8", "replace") for content in (access.text, before.wanted)
@@ -34,7 +35,8 @@ def enforce_plan(wish: EnforceWish, before: EnforceBefore) -> Plan:
             "write",
             host,
             text,
-            "Write the rules into their own block in the access map; every other line stays.",
+            ("Write the rules into" if wish.demands or wish.requirement == "never" else "Take the rules out of")
+            + " their own block in the access map; every other line stays.",
             diff=unified_diff(text, old, new),
             before=sha256(access.text),
             content=before.wanted,
@@ -103,27 +105,23 @@ def _refuse_what_differs(wish: EnforceWish, before: EnforceBefore) -> None:
 
 
 def _refuse_what_stops_the_partner(wish: EnforceWish, before: EnforceBefore) -> None:
-    """Raise NotReady where the partner could not meet the requirement as it is now: its mail would stop."""
-    presented = before.partner.presented
-    if "server" in wish.directions and not before.address_names and not wish.everyone:
-        raise NotReady(
-            f"{wish.partner} has no address that {wish.host} can find, so a client whose reverse name cannot be looked "
-            "up would be let in without a certificate",
-            left=_UNTOUCHED,
-            do="give the addresses that the partner sends from in addresses",
-        )
-    if not presented.connected or wish.everyone:
+    """Raise NotReady where the partner's server could not meet the requirement as it is now: mail to it would stop.
+
+    A partner that only sends need not have a server: of what it shows as a client nothing is seen from here.
+    """
+    partner = before.partner
+    if not {"client", "recipient"} & set(wish.directions) or not partner.presented.connected:
         return
-    if not presented.chain:
+    if not partner.presented.chain:
         raise NotReady(
-            f"{wish.partner} shows no certificate on port 25 ({presented.problem}): mail with it would stop",
+            f"{wish.partner} shows no certificate on port 25 ({partner.shows}): mail to it would stop",
             left=_UNTOUCHED,
             do="have it speak STARTTLS first, or leave client and recipient out of directions",
         )
-    if wish.requirement == "verify" and not before.partner.verifies:
+    if wish.requirement == "verify" and not partner.verifies:
         raise NotReady(
-            f"the certificate of {wish.partner} does not verify on {wish.host} (openssl: {presented.verified}): mail "
-            "with it would stop",
+            f"the certificate of {wish.partner} does not verify on {wish.host} (openssl: "
+            f"{partner.presented.verified}): mail to it would stop, or has stopped where the rule is in force",
             left=_UNTOUCHED,
             do="trust its CA first, with the runbook 03-trust-partner",
         )
@@ -132,5 +130,5 @@ def _refuse_what_stops_the_partner(wish: EnforceWish, before: EnforceBefore) -> 
 def _rests_on(before: EnforceBefore) -> dict[str, str]:
     return {
         "sendmail": before.layout.version_text,
-        "decisions": "; ".join(f"{case.label}: {case.expected}" for case in before.cases),
+        **{case.label: case.expected for case in before.cases},
     }

@@ -17,7 +17,7 @@ from mailtls_nb.procedures.enforce.observation import EnforceBefore
 from mailtls_nb.procedures.enforce.wish import EnforceWish
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.sendmail.access.case import Decision
-from mailtls_nb.sendmail.cf import options
+from mailtls_nb.sendmail.cf import options, smtp_listener
 from mailtls_nb.testbed.impostors import impostors
 from mailtls_nb.testbed.testbed import DOMAIN, HOSTS
 from mailtls_nb.verdict import Claim
@@ -41,6 +41,8 @@ def proof(context: Context, wish: EnforceWish, before: EnforceBefore, change: Tr
         decisions = ask_rulesets(host, before.layout, [case.case for case in before.cases], access=None)
         claims += oracle_claims(wish, before, decisions)
         claims += _still_reached(context, wish, before, reached)
+        if wish.requirement == "never":
+            claims.append(_no_starttls(host, wish, before))
 
 
 def oracle_claims(wish: EnforceWish, before: EnforceBefore, decisions: Sequence[Decision]) -> tuple[Claim, ...]:
@@ -58,6 +60,14 @@ def oracle_claims(wish: EnforceWish, before: EnforceBefore, decisions: Sequence[
         )
         for case, decision, earlier in zip(before.cases, decisions, before.live, strict=True)
     )
+
+
+def _no_starttls(host: Host, wish: EnforceWish, before: EnforceBefore) -> Claim:
+    """That sendmail finds the entry by which it does not try STARTTLS."""
+    question = f"/map access try_tls:{wish.partner}\n".encode("ascii")
+    said = host.run((before.layout.sendmail, "-bt"), stdin=question, timeout_s=60).text
+    found = "NO" if "returns NO (0)" in said else "not found"
+    return Claim(f"Try_TLS for {wish.partner}", "NO", found, "oracle", f"sendmail -bt on {wish.host}")
 
 
 def partner_on_testbed(wish: EnforceWish) -> bool:
@@ -112,35 +122,31 @@ def probe_host(context: Context, wish: EnforceWish) -> Host:
 def _probe(context: Context, wish: EnforceWish, before: EnforceBefore) -> tuple[str, str]:
     """What the host replies to a program on itself, and to the probe, each without STARTTLS; nothing is sent."""
     name = before.layout.canonical_name
+    host = context.host(wish.host)
+    listener = smtp_listener(host.run(("grep", "^O", before.layout.cf), timeout_s=30).stdout)
 
-    def reply(client: Host, server: str, sender: str) -> str:
+    def reply(client: Host, server: str, port: int, sender: str) -> str:
         # Every server must take mail for postmaster (RFC 5321 4.5.1); not every one does.
-        replies = [plain_reply(client, server, sender=sender, recipient=f"{who}@{name}") for who in _RECIPIENTS]
+        recipients = (f"{who}@{name}" for who in _RECIPIENTS)
+        replies = [plain_reply(client, server, sender=sender, recipient=to, port=port) for to in recipients]
         return next((found for found in replies if reply_class(found) == "accepted"), replies[0])
 
-    local = reply(context.host(wish.host), "127.0.0.1", f"postmaster@{name}")
-    return local, reply(probe_host(context, wish), name, "")
+    local = reply(host, listener.address, listener.port, f"postmaster@{name}")
+    return local, reply(probe_host(context, wish), name, 25, "")
 
 
 def _still_reached(
     context: Context, wish: EnforceWish, before: EnforceBefore, earlier: tuple[str, str]
 ) -> Iterator[Claim]:
-    """Local submission works as it did, and so does a stranger's mail unless everyone is held to the rule."""
-    local, outside = _probe(context, wish, before)
-    how = "an SMTP dialogue from {} as far as RCPT"
-    who = str(wish.host)
-    yield Claim(
-        "a program on the host itself, without STARTTLS",
-        reply_class(earlier[0]),
-        reply_class(local),
-        "live",
-        how.format(who),
-    )
+    """Local submission is accepted as it was, and so is a stranger's mail unless everyone is held to the rule.
+
+    Of what was not accepted before nothing is claimed: it would show nothing.
+    """
+    now = _probe(context, wish, before)
+    clients = [("a program on the host itself, without STARTTLS", str(wish.host), earlier[0], now[0])]
     if not wish.everyone:
-        yield Claim(
-            "a stranger without STARTTLS, as before",
-            reply_class(earlier[1]),
-            reply_class(outside),
-            "live",
-            how.format(wish.probe_from or "here"),
-        )
+        clients.append(("a stranger without STARTTLS, as before", str(wish.probe_from or "here"), earlier[1], now[1]))
+    for label, place, first, then in clients:
+        if reply_class(first) == "accepted":
+            instrument = f"an SMTP dialogue from {place} as far as RCPT"
+            yield Claim(label, "accepted", reply_class(then), "live", instrument)

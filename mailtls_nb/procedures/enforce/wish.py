@@ -62,6 +62,11 @@ class EnforceWish:
         """Whose entries in the managed block these are."""
         return EVERYONE if self.everyone else self.partner
 
+    @property
+    def mail_domains(self) -> tuple[str, ...]:
+        """The domains of the partner's mail, by what is known."""
+        return self.partner_domains or (self.partner,)
+
     def failure(self, direction: Direction) -> FailureWord:
         """How a peer that does not meet the requirement is refused."""
         return self.on_failure or _ON_FAILURE[direction]
@@ -97,6 +102,13 @@ def read_wish(values: Values) -> EnforceWish:
     everyone = word("everyone", texts["everyone"], ("no", "yes")) == "yes"
     if everyone and requirement == "never":
         raise BadParameter("everyone", "cannot be used with requirement never", do="name the partner and say no")
+    identity = _identity(texts["identity"])
+    if everyone and identity == "issuer" and requirement == "verify":
+        raise BadParameter(
+            "identity",
+            "issuer would hold everyone to the CA of one partner",
+            do="give any, name, or the CA that everyone has: CI:/C=.../CN=...",
+        )
     domains = tuple(partner_name("partner_domains", name) for name in _items(texts["partner_domains"]))
     if not domains and "recipient" in directions and not everyone and requirement in ("verify", "encrypt"):
         if not host.is_testbed:
@@ -113,7 +125,7 @@ def read_wish(values: Values) -> EnforceWish:
         directions=directions,
         requirement=requirement,
         bits=whole_number("bits", int(values["bits"]), 1, _MOST_BITS, "bits"),
-        identity=_identity(texts["identity"]),
+        identity=identity,
         on_failure=_one_of(FailureWord, "on_failure", texts["on_failure"]) if texts["on_failure"] else None,
         everyone=everyone,
         host=host,
