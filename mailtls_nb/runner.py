@@ -185,6 +185,7 @@ def _tell(record: Record, folder: Path, *, json_output: bool) -> int:
     if record.outcome == "planned" and record.plan:
         print(_plan_text(record.plan))
         if not record.artifacts:
+            print(f"the whole of it, with remarks: {folder / 'notebook.html'}")
             print(f"to apply exactly this plan, run the same with: -p approve {record.plan['digest']}")
         for name, meaning in record.artifacts.items():
             print(f"made: {folder / name} ({meaning})")
@@ -200,6 +201,12 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
     for number, step in enumerate(plan["steps"], 1):
         lines += [f"{number}. {step['sentence']} ({step['where']}: {step['target']})"]
         lines += [f"   {line}" for line in step["diff"].rstrip("\n").split("\n") if line]
+    lines += [f"   expect: {foreseen['what']}: {foreseen['expected']}" for foreseen in plan.get("outlook", ())]
+    if met := plan.get("impact"):
+        lines.append(
+            f"by the mail log from {met['first']} to {met['last']}: {met['refused']} of {met['messages']} messages would "
+            f"have been refused, of {met['undecided']} it cannot be told"
+        )
     return "\n".join((*lines, f"plan digest: {plan['digest']}"))
 
 
