@@ -204,8 +204,8 @@ def _plan_text(plan: Mapping[str, Any]) -> str:
     lines += [f"   expect: {foreseen['what']}: {foreseen['expected']}" for foreseen in plan.get("outlook", ())]
     if met := plan.get("impact"):
         lines.append(
-            f"by the mail log from {met['first']} to {met['last']}: {met['refused']} of {met['messages']} messages would "
-            f"have been refused, of {met['undecided']} it cannot be told"
+            f"by the mail log from {met['first']} to {met['last']}: {met['refused']} of {met['messages']} messages "
+            f"would have been refused, of {met['undecided']} it cannot be told"
         )
     return "\n".join((*lines, f"plan digest: {plan['digest']}"))
 
