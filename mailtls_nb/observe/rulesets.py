@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Completed, Host
+from mailtls_nb.observe.access_map import MAKEMAP_SAID
 from mailtls_nb.sendmail.access.case import Case, Decision
 from mailtls_nb.sendmail.cf import AccessDatabase, access_database, options, with_access_path
 from mailtls_nb.sendmail.layout import Layout
@@ -59,7 +60,10 @@ sed "$3q" all | sed "s,{_PLACE},$scratch," >sendmail.cf || exit 1
 sed -n "`expr $3 + 1`,${{questions_end}}p" all >questions || exit 1
 if test -n "$2"; then
     sed "1,${{questions_end}}d" all >access || exit 1
-    makemap "$2" $scratch/access <access || exit 65
+    makemap "$2" $scratch/access <access 2>said
+    made=$?
+    {MAKEMAP_SAID} <said >&2
+    test $made -eq 0 || exit 65
 fi
 "$1" -bt -C $scratch/sendmail.cf <questions >answers || {{ cat answers; exit 1; }}
 grep '^mailtls[A-Za-z]* *returns:' answers

@@ -121,3 +121,32 @@ def test_the_testbeds_passphrase_stays_in_its_file(
     own_file = pristine.state_dir / "passphrase"
     assert files_holding(passphrase, tmp_path, pristine.state_dir) == [str(own_file)]
     assert own_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_password_in_the_access_map_stays_on_its_host(
+    pristine: Testbed,
+    machines: Machines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """makemap prints the key of a line that it refuses: all of it, where a TAB was forgotten."""
+    password, access, audit = "hunter2-9b41", "/etc/mail/access", tmp_path / "audit"
+    monkeypatch.setenv("MAILTLS_AUDIT_DIR", str(audit))
+    number = machines.relay.sh(
+        f'cp -p {access} /root/access; echo \'AuthInfo:mx.example"U:me""P:{password}"\' >>{access}; wc -l <{access}'
+    ).strip()
+    try:
+        # It would have been printed.
+        assert password in machines.relay.sh(f"makemap hash /root/made <{access}; rm /root/made.db")
+        assert (run("04"), run("07")) == (2, 4)
+    finally:
+        machines.relay.sh(f"mv /root/access {access}")
+    printed = capfd.readouterr()
+    folders = sorted(audit.glob("*-0[47]-*"))
+    assert [folder.name.partition("Z-")[2][:2] for folder in folders] == ["04", "07"]
+    for folder in folders:
+        for name in ("record.json", "commands.jsonl", "notebook.html"):
+            assert f"line {number}: no RHS" in (folder / name).read_text(), (folder, name)
+    assert password not in printed.out + printed.err
+    assert files_holding(password, tmp_path) == []

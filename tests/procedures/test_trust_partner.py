@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,52 @@ def test_again_headless_under_papermill_changes_nothing(first: Ran, machines: Ma
         claim: observed for claim, (observed, _) in first.claims.items()
     }
     assert machines.relay.tree() == tree
+
+
+BLOCK = "# BEGIN mailtls-nb: rules\n# partner: partner.example.test\n{}\n# END mailtls-nb"
+THIS_CA, OUR_CA = "CI:/CN=Partner+20Mail+20CA", "CI:/CN=Example+20Mail+20CA"
+
+
+@contextmanager
+def in_force(relay: Machine, rules: str) -> Iterator[None]:
+    """The access map with these lines at its end, and as it was."""
+    make = "makemap hash access <access"
+    relay.sh(f"cd /etc/mail && cp -p access access.db /root && cat >>access && {make}", stdin=f"{rules}\n")
+    try:
+        yield
+    finally:
+        relay.sh("cd /root && mv access access.db /etc/mail")
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (BLOCK.format("TLS_Srv:partner.example.test\tTEMP+VERIFY:112"), "only with a verified certificate"),
+        (BLOCK.format(f"TLS_Clt:192.0.2.1\tPERM+VERIFY+{THIS_CA}"), "only with a verified certificate"),
+        (f"TLS_Clt:other.example.test VERIFY:112+CN++{THIS_CA}", "ask for certificates of this CA by its name"),
+        (f"tls_srv:other.example.test verify+{THIS_CA.lower()}++CN:x", "ask for certificates of this CA by its name"),
+    ],
+)
+def test_a_ca_that_a_rule_needs_stays_trusted(
+    rule: str, why: str, first: Ran, runbooks: Runbooks, machines: Machines
+) -> None:
+    """Without it the partner's mail would be refused, and ours to it would wait until it is bounced."""
+    with in_force(machines.relay, rule):
+        tree = machines.relay.tree()
+        ran = runbooks("03", action="untrust")
+        assert (ran.outcome, ran.exit_status) == ("failed", 2), ran.shown
+        assert machines.relay.tree() == tree
+    assert why in ran.said
+    assert "/etc/mail/access, line " in ran.said
+    assert "State: nothing was touched" in ran.said
+    assert "Next: first run 04-enforce-access with requirement none" in ran.said
+
+
+def test_rules_that_do_not_need_the_ca_are_no_hindrance(first: Ran, runbooks: Runbooks, machines: Machines) -> None:
+    """The partner's rule asks for encryption, or for another root that stays trusted: it has changed its CA."""
+    own = f"TLS_Srv:partner.example.test\tTEMP+ENCR:112\nTLS_Clt:192.0.2.1\tPERM+VERIFY+{OUR_CA}"
+    with in_force(machines.relay, f"{BLOCK.format(own)}\nTLS_Clt:other.example.test VERIFY+{THIS_CA}+202"):
+        assert runbooks("03", action="untrust", approve="").outcome == "planned"
 
 
 @pytest.fixture(scope="module")

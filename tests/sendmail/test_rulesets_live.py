@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
 
 from mailtls_nb.errors import CommandTimedOut, NotReady
 from mailtls_nb.hosts.base import Host
+from mailtls_nb.hosts.recorded import RecordedHost
 from mailtls_nb.observe import rulesets
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import mark_log
@@ -225,10 +227,15 @@ def test_asking_leaves_nothing_behind(server: Server, untouched: None) -> None:
 
 
 def test_a_text_that_makemap_refuses_leaves_nothing_behind(server: Server, untouched: None) -> None:
-    """The error has makemap's own words with the line."""
+    """The error has the line and makemap's word for it, and like the log of commands nothing of what stands there."""
     case = server.cases("stranger.example.test")["NONE"]
-    with pytest.raises(NotReady, match=r"makemap refuses .*line 2: no RHS"):
-        ask_rulesets(server.relay, server.layout, [case], access=b"TLS_Clt:a.test\tVERIFY\nTLS_Clt:b.test\n")
+    log: list[dict[str, object]] = []
+    relay = RecordedHost(server.relay, log.append, clock=lambda: datetime.now(UTC))
+    access = b'TLS_Clt:a.test\tVERIFY\nAuthInfo:mx.test"U:me""P:hunter2"\ntls_clt:a.test\tVERIFY\n'
+    with pytest.raises(NotReady, match=r"makemap refuses .*line 2: no RHS.*\n.*line 3: duplicate key") as raised:
+        ask_rulesets(relay, server.layout, [case], access=access)
+    assert "line 2: no RHS" in str(log)
+    assert "hunter2" not in str(raised.value) + str(log)
 
 
 def test_a_run_that_is_cut_off_leaves_nothing_behind(

@@ -22,7 +22,7 @@ from mailtls_nb.pki.partner_ca import check_beside
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.trust.observation import HostLook, Offered, Seen, TrustBefore
 from mailtls_nb.procedures.trust.wish import TrustWish
-from mailtls_nb.sendmail.cf import options
+from mailtls_nb.sendmail.cf import access_database, options
 from mailtls_nb.testbed.testbed import DOMAIN, GUESTS, HOSTS
 
 # Of the testbed's hosts and guests: Postfix and Exim have a program of that name too.
@@ -56,7 +56,7 @@ def look_at_host(context: Context, wish: TrustWish, offered: Offered) -> HostLoo
         own=set_there.get("ServerCertFile", "") or set_there.get("ClientCertFile", ""),
         offered=offered.certificates,
     )
-    found = HostLook(layout, mc, mc_status, cf, store)
+    found = HostLook(layout, mc, mc_status, cf, store, *_access(host, cf))
     if wish.trusts:
         check_beside(offered.certificates, trusted=found.trusted, own=store.own, where=wish.partner_ca)
     return found
@@ -126,6 +126,14 @@ def _absolute(host: Host, option: str, path: str) -> str:
             do=f"set {option} to a path that starts with /",
         )
     return path.rstrip("/") if path != "/" else path
+
+
+def _access(host: Host, cf: bytes) -> tuple[bytes, str]:
+    """The text of the access map, and its file; a map of another kind than makemap's has none."""
+    database = access_database(cf)
+    if database is None or not database.made_by_makemap:
+        return b"", ""
+    return host.read(database.text) or b"", database.text
 
 
 def _read(host: Host, path: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from cryptography import x509
@@ -41,13 +41,19 @@ class Offered:
 
 @dataclass(frozen=True)
 class HostLook:
-    """The host's configuration and whom it trusts."""
+    """The host's configuration and whom it trusts.
+
+    ``access`` is the text of its access map, which may hold passwords; empty where there is none. ``access_name`` is
+    its file.
+    """
 
     layout: Layout
     mc: bytes
     mc_status: FileStatus
     cf: bytes
     store: TrustStore
+    access: bytes = field(repr=False)
+    access_name: str
 
     @property
     def options(self) -> Mapping[str, str]:

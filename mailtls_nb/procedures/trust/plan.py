@@ -16,8 +16,10 @@ from mailtls_nb.pki.partner_ca import fingerprint
 from mailtls_nb.pki.partner_crl import check_not_older
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.configuration import configuration_steps
+from mailtls_nb.procedures.trust.demanded import rules_that_need
 from mailtls_nb.procedures.trust.observation import TrustBefore, offered_fingerprints
 from mailtls_nb.procedures.trust.wish import TrustWish
+from mailtls_nb.sendmail.access.entries import Entry
 from mailtls_nb.sendmail.mc import managed_settings
 
 RUNBOOK = "03-trust-partner"
@@ -206,6 +208,7 @@ class _Untrust(_Planned):
     def files_and_links(self) -> list[Step]:
         look, offered = self.host, self.before.offered
         self._refuse_what_stays()
+        self._refuse_what_rules_need()
         steps: list[Step] = []
         for name_hash in dict.fromkeys(look.hash_of(offered, certificate) for certificate in offered.certificates):
             drop = [entry.name for c in offered.certificates for entry in look.entries_of(c) if entry.hash == name_hash]
@@ -278,6 +281,35 @@ class _Untrust(_Planned):
                         left=_UNTOUCHED,
                         do="take it out of that file by hand, then run this again",
                     )
+
+    def _refuse_what_rules_need(self) -> None:
+        """Mail would stop that a rule lets through only because this CA is trusted."""
+        look, wish = self.host, self.wish
+        gone = [certificate for certificate in self.before.offered.certificates if certificate in look.trusted]
+        if not gone:
+            return
+        staying = [certificate for certificate in look.trusted if certificate not in gone]
+        name = look.access_name
+        own, others = rules_that_need(gone, look.access, partner=wish.partner, staying=staying, name=name)
+        if own:
+            raise NotReady(
+                f"a rule on {wish.host} lets the mail of {wish.partner} through only with a verified certificate "
+                f"({_lines(name, own)}): without this CA it would be refused",
+                left=_UNTOUCHED,
+                do=f"first run 04-enforce-access with requirement none for {wish.partner}, then run this again",
+            )
+        if others:
+            raise NotReady(
+                f"rules on {wish.host} ask for certificates of this CA by its name ({_lines(name, others)}): without "
+                "it all that they are for would be refused",
+                left=_UNTOUCHED,
+                do="first run 04-enforce-access with requirement none for that partner (an entry outside the managed "
+                "block is to be taken out by hand), then run this again",
+            )
+
+
+def _lines(name: str, entries: Sequence[Entry]) -> str:
+    return f"{name}, " + "; ".join(f"line {entry.line}: {entry.written_key}" for entry in entries)
 
 
 def _planned(wish: TrustWish, before: TrustBefore) -> _Trust | _Untrust:
