@@ -76,9 +76,9 @@ class Partner:
         """Whether it shows its certificate only to servers that name its CA: GnuTLS, which Exim uses on Debian."""
         return self.guest.name == "exim"
 
-    def has_received(self, count: int) -> bool:
-        """Whether so many messages from the relay have come to its mailbox; what was taken gets there in moments."""
-        return self.machine.sh(_RECEIVED, str(count)).strip() == str(count)
+    def received(self, at_least: int = 0) -> int:
+        """How many messages from the relay have come to its mailbox; what was taken gets there in moments."""
+        return int(self.machine.sh(_RECEIVED, str(at_least)))
 
     def writes(self) -> Passage:
         """A message from the guest to the relay, sent by the guest's own mail server."""

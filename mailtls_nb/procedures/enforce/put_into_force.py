@@ -5,6 +5,7 @@ from __future__ import annotations
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.approval import what_changed
 from mailtls_nb.errors import MailTLSError, NotReady, StaleApproval
+from mailtls_nb.observe.access_map import MAKEMAP_SAID
 from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.observe.queue import flush_queue
 from mailtls_nb.plan import Plan, sha256
@@ -18,13 +19,17 @@ from mailtls_nb.verdict import Claim, judge
 
 # $1: kind, $2: the text, $3: the map made beside the live one, $4: the live one, $5: mode, $6: owner; the rest are the
 # endings of the files that makemap makes. sendmail sees at its next question that the file is another one.
-_MAKE = r"""
+_MAKE = rf"""
 PATH=/usr/sbin:/sbin:/usr/bin:/bin:/usr/lib:$PATH; export PATH
 kind=$1 text=$2 made=$3 live=$4 mode=$5 owner=$6
 shift 6
 umask 077
 for ending do rm -f "$made$ending"; done
-makemap "$kind" "$made" <"$text" || exit 1
+makemap "$kind" "$made" <"$text" 2>"$made.said"
+status=$?
+{MAKEMAP_SAID} <"$made.said" >&2
+rm -f "$made.said"
+test $status -eq 0 || exit 1
 for ending do chmod "$mode" "$made$ending" && chown "$owner" "$made$ending" || exit 1; done
 for ending do mv -f "$made$ending" "$live$ending" || exit 1; done
 """
@@ -85,6 +90,7 @@ def _make_map(change: Transaction, before: EnforceBefore) -> None:
     made = f"{database.text}.mailtls-nb"
     argv = ("sh", "-c", _MAKE, "sh", database.kind, database.text, made, database.text, f"{status.mode:04o}")
     files = tuple(f"{path}{ending}" for path in (made, database.text) for ending in database.endings)
+    files += (f"{made}.said",)
     # What somebody saves there meanwhile was not in the plan.
     expected = {database.text: sha256(before.wanted)}
     made_it = change.run((*argv, status.owner, *database.endings), changes=files, expected=expected)
