@@ -37,11 +37,11 @@ class Shown:
 
 @dataclass(frozen=True)
 class KnownPeer:
-    """A client that counts as the partner, by its reverse name or its address; ``why`` it is known."""
+    """A client that counts as the partner, by its reverse name or its address; ``called`` in the table."""
 
     name: str
     address: str
-    why: str
+    called: str
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,7 @@ def expected_cases(
         refused = REFUSED[wish.failure("server")]
         for peer in known:
             case = Case("server", peer.name, peer.address, "NONE")
-            found.append(
-                ExpectedCase(f"{peer.name} [{peer.address}], {peer.why}, connects without STARTTLS", case, refused)
-            )
+            found.append(ExpectedCase(f"{peer.called} connects without STARTTLS", case, refused))
     for direction in held_now:
         if direction not in directions:
             dropped = next(iter(_cases(replace(wish, requirement="none"), direction, addresses, None, None)))

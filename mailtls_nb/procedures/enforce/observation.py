@@ -120,23 +120,23 @@ def known_peers(
     names more closely than these rules do.
     """
     found = {}
-    for address, name in partner.reverse_names.items():
+    for number, (address, name) in enumerate(partner.reverse_names.items(), start=1):
         (spelled,) = address_names(str(address))
         if name and (_below(name, wish.partner) or any(_covers(rule, spelled) for rule in address_rules)):
-            found[name, spelled] = "as DNS has it"
-    for rule in address_rules:
+            found[name, spelled] = f"{name} (address {number} in DNS)"
+    for number, rule in enumerate(address_rules, start=1):
         sample = sample_address(rule)
-        found[f"[{sample}]", sample] = "an address of the partner"
+        found[f"[{sample}]", sample] = f"address {number} of the rules"
     somewhere = sample_address(address_rules[0]) if address_rules else ""
     for entry in entries:
         if entry.tag != "TLS_Clt" or entry.name in (*address_rules, wish.partner, ""):
             continue
         if _below(entry.name.lower(), wish.partner) and somewhere:
-            found[entry.name.lower(), somewhere] = f"named in line {entry.line}"
+            found[entry.name.lower(), somewhere] = f"{entry.name} in line {entry.line}"
         elif any(_covers(rule, entry.name) for rule in address_rules):
             sample = sample_address(entry.name)
-            found[f"[{sample}]", sample] = f"named in line {entry.line}"
-    return tuple(KnownPeer(name, address, why) for (name, address), why in found.items())
+            found[f"[{sample}]", sample] = f"{entry.name} in line {entry.line}"
+    return tuple(KnownPeer(name, address, called) for (name, address), called in found.items())
 
 
 def refuse_no_tls(wish: EnforceWish, entries: tuple[Entry, ...], file: str) -> None:
