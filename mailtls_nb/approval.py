@@ -69,6 +69,16 @@ def _what_changed(digest: str, plan: Plan, audit_dir: Path) -> str:
     return what_changed(earlier, plan) if earlier else "no plan with that digest is in the audit folder"
 
 
+def check_still(plan: Plan, latest: Plan, where: str) -> None:
+    """Raise StaleApproval where the plan, made anew under the host's lock, is another one; ``where`` is the host."""
+    if latest.digest != plan.digest:
+        raise StaleApproval(
+            f"{where}: what is there has changed since the plan was made: " + what_changed(plan.as_data(), latest),
+            left="nothing was touched",
+            do="run again: the plan is made anew",
+        )
+
+
 def what_changed(earlier: Mapping[str, Any], plan: Plan) -> str:
     """How a plan differs from an earlier one, given as JSON data."""
     now = json.loads(json.dumps(plan.as_data()))

@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.apply.transaction import Transaction
-from mailtls_nb.approval import what_changed
-from mailtls_nb.errors import NotReady, StaleApproval
+from mailtls_nb.approval import check_still
+from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.pki.profiles import Roles
 from mailtls_nb.pki.requests import read_request
@@ -81,13 +81,7 @@ def _still(
 ) -> HostBefore:
     """Look again, now that nobody else may change the host; raises StaleApproval when the plan would be another one."""
     now = look(context, wish)
-    latest = planned(wish, now)
-    if latest.digest != plan.digest:
-        raise StaleApproval(
-            f"{wish.host}: what is there has changed since the plan was made: " + what_changed(plan.as_data(), latest),
-            left="nothing was touched",
-            do="run again: the plan is made anew",
-        )
+    check_still(plan, planned(wish, now), str(wish.host))
     return now
 
 

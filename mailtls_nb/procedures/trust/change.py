@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mailtls_nb.apply.transaction import Transaction
-from mailtls_nb.approval import what_changed
-from mailtls_nb.errors import NotReady, StaleApproval
+from mailtls_nb.approval import check_still
+from mailtls_nb.errors import NotReady
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.trust.look import look_at_host, see
@@ -40,13 +40,7 @@ def change_trust(context: Context, wish: TrustWish, before: TrustBefore, plan: P
 def _still(context: Context, wish: TrustWish, before: TrustBefore, plan: Plan) -> TrustBefore:
     """Look again, now that nobody else may change the host; raises StaleApproval when the plan would be another one."""
     now = replace(before, host=look_at_host(context, wish, before.offered))
-    latest = trust_plan(wish, now)
-    if latest.digest != plan.digest:
-        raise StaleApproval(
-            f"{wish.host}: what is there has changed since the plan was made: " + what_changed(plan.as_data(), latest),
-            left="nothing was touched",
-            do="run again: the plan is made anew",
-        )
+    check_still(plan, trust_plan(wish, now), str(wish.host))
     return now
 
 
