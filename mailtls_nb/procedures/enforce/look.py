@@ -13,7 +13,6 @@ from mailtls_nb.observe.queue import waiting_messages
 from mailtls_nb.observe.rulesets import ask_rulesets
 from mailtls_nb.procedures.enforce.cases import expected_cases, identified, settled
 from mailtls_nb.procedures.enforce.observation import (
-    TAGS,
     EnforceBefore,
     PartnerBefore,
     identity,
@@ -27,7 +26,7 @@ from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.sendmail.access.block import managed_groups, with_partner
 from mailtls_nb.sendmail.access.case import Case, Decision
 from mailtls_nb.sendmail.access.entries import access_entries, address_names
-from mailtls_nb.sendmail.access.model import decide
+from mailtls_nb.sendmail.access.model import TAG_OF, decide
 from mailtls_nb.sendmail.access.requirement import Extension
 from mailtls_nb.sendmail.cf import access_database, options
 from mailtls_nb.sendmail.impact import Impact
@@ -37,8 +36,11 @@ from mailtls_nb.sendmail.tally import FittingCertificate, Tally
 _UNTOUCHED = "nothing was touched"
 
 
-def look(context: Context, wish: EnforceWish) -> EnforceBefore:
-    """Observe the host, its access map, the partner as the host sees it, and what the map wished for would decide."""
+def look(context: Context, wish: EnforceWish, *, judge_past: bool = True) -> EnforceBefore:
+    """Observe the host, its access map, the partner as the host sees it, and what the map wished for would decide.
+
+    ``judge_past``: the mail log is read as well, which can take a minute.
+    """
     host = context.host(wish.host)
     layout = observe_layout(host)
     cf = host.read(layout.cf)
@@ -60,14 +62,17 @@ def look(context: Context, wish: EnforceWish) -> EnforceBefore:
         extension,
         shown=shown_certificate(partner, layout),
         known=known_peers(wish, partner, names, access_entries(wanted)),
-        held_now=tuple(direction for direction, tag in TAGS.items() if any(entry.tag == tag for entry in held)),
+        held_now=tuple(direction for direction, tag in TAG_OF.items() if any(entry.tag == tag for entry in held)),
     )
     asked = [case.case for case in cases]
     live = ask_rulesets(host, layout, asked, access=None, cf=cf)
-    candidate = ask_rulesets(host, layout, asked, access=wanted, cf=cf)
+    demands_more = wish.demands and wanted != access.text
+    in_force = wanted == access.text and access.is_current
+    candidate = live if in_force else ask_rulesets(host, layout, asked, access=wanted, cf=cf)
     return EnforceBefore(
         at=context.now(),
         layout=layout,
+        cf=cf,
         access=access,
         partner=partner,
         address_names=names,
@@ -76,9 +81,9 @@ def look(context: Context, wish: EnforceWish) -> EnforceBefore:
         cases=tuple(settled(*decided) for decided in zip(cases, live, candidate, strict=True)),
         live=live,
         candidate=candidate,
-        impact=_impact(context, wish, layout, wanted, extension) if wish.demands and wanted != access.text else None,
+        impact=_impact(context, wish, layout, wanted, extension) if judge_past and demands_more else None,
         waiting=sum(waiting_messages(host, layout.sendmail, domain) for domain in wish.mail_domains),
-        servers=tuple(dict.fromkeys(mail_servers(host, layout.sendmail, wish.mail_domains))),
+        servers=mail_servers(host, layout.sendmail, wish.mail_domains),
     )
 
 

@@ -20,8 +20,7 @@ from mailtls_nb.sendmail.cf import access_database
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.verdict import Claim
 
-_ARGUMENTS = '"$1" "$2" <"$2"'
-_MAKEMAP = f"PATH=/usr/sbin:$PATH; makemap {_ARGUMENTS}"
+_MAKEMAP = 'PATH=/usr/sbin:$PATH; makemap "$1" "$2" <"$2"'
 _KEPT = "stays in the queue"
 _RETURNED = "is returned to its sender"
 

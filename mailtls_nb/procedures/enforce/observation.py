@@ -18,11 +18,11 @@ from mailtls_nb.procedures.enforce.cases import ExpectedCase, KnownPeer, Shown, 
 from mailtls_nb.procedures.enforce.wish import EnforceWish
 from mailtls_nb.sendmail.access.case import Decision, Direction
 from mailtls_nb.sendmail.access.entries import Entry, address_names, exempt_entry, no_tls_entry, tls_entry
+from mailtls_nb.sendmail.access.model import TAG_OF
 from mailtls_nb.sendmail.access.requirement import Extension, Requirement
 from mailtls_nb.sendmail.impact import Impact
 from mailtls_nb.sendmail.layout import Layout
 
-TAGS: dict[Direction, str] = {"server": "TLS_Clt", "client": "TLS_Srv", "recipient": "TLS_Rcpt"}
 # As sendmail spells them, compressed or not.
 _LOOPBACK = ("127.0.0.1", "IPv6:0:0:0:0:0:0:0:1")
 
@@ -61,6 +61,7 @@ class EnforceBefore:
 
     at: datetime
     layout: Layout
+    cf: bytes
     access: AccessMap
     partner: PartnerBefore
     address_names: tuple[str, ...]
@@ -179,7 +180,7 @@ def wished_entries(wish: EnforceWish, address_names: tuple[str, ...], extension:
 def _entries(
     wish: EnforceWish, direction: Direction, address_names: tuple[str, ...], extension: Extension | None
 ) -> tuple[Entry, ...]:
-    tag = TAGS[direction]
+    tag = TAG_OF[direction]
     requirement = Requirement(
         level="VERIFY" if wish.requirement == "verify" else "ENCR",
         bits=wish.bits,

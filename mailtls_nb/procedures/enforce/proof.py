@@ -87,7 +87,7 @@ def _with_live_mail(
 ) -> Iterator[list[Claim]]:
     testbed, host, stranger = context.testbed(), context.host(wish.host), probe_host(context, wish)
     partner = context.host(HostAddress("testbed", partner_name(wish)))
-    ca_path = options(host.run(("grep", "^O CACertPath", before.layout.cf), timeout_s=30).stdout)["CACertPath"]
+    ca_path = options(before.cf)["CACertPath"]
     ways = MailWays(wish, before, testbed, host, partner, stranger)
     with impostors(partner, wish.partner, change, ca_path) as shown:
         tried = clients(wish, before, testbed, host, partner, stranger, shown)
@@ -123,7 +123,7 @@ def _probe(context: Context, wish: EnforceWish, before: EnforceBefore) -> tuple[
     """What the host replies to a program on itself, and to the probe, each without STARTTLS; nothing is sent."""
     name = before.layout.canonical_name
     host = context.host(wish.host)
-    listener = smtp_listener(host.run(("grep", "^O", before.layout.cf), timeout_s=30).stdout)
+    listener = smtp_listener(before.cf)
 
     def reply(client: Host, server: str, port: int, sender: str) -> str:
         # Every server must take mail for postmaster (RFC 5321 4.5.1); not every one does.

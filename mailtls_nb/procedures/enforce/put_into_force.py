@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mailtls_nb.apply.transaction import Transaction
-from mailtls_nb.approval import what_changed
-from mailtls_nb.errors import MailTLSError, NotReady, StaleApproval
+from mailtls_nb.approval import check_still
+from mailtls_nb.errors import MailTLSError, NotReady
 from mailtls_nb.observe.access_map import MAKEMAP_SAID
 from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.observe.queue import flush_queue
@@ -71,14 +71,8 @@ def _flushed(context: Context, wish: EnforceWish, before: EnforceBefore) -> Fact
 
 def _still(plan: Plan, context: Context, wish: EnforceWish) -> EnforceBefore:
     """Look again, now that nobody else may change the host; raises StaleApproval when the plan would be another one."""
-    now = look(context, wish)
-    latest = enforce_plan(wish, now)
-    if latest.digest != plan.digest:
-        raise StaleApproval(
-            f"{wish.host}: what is there has changed since the plan was made: " + what_changed(plan.as_data(), latest),
-            left="nothing was touched",
-            do="run again: the plan is made anew",
-        )
+    now = look(context, wish, judge_past=False)
+    check_still(plan, enforce_plan(wish, now), str(wish.host))
     return now
 
 
