@@ -81,6 +81,11 @@ def partner_name(parameter: str, text: str) -> str:
     return hostname(parameter, text)
 
 
+def is_within(name: str, domain: str) -> bool:
+    """Whether a name is that domain or below it; both in one case."""
+    return name == domain or name.endswith(f".{domain}")
+
+
 def name_constraints(parameter: str, text: str) -> tuple[str, ...]:
     """A comma-separated list of what a CA may certify: DNS subtrees and IP prefixes, in their one form.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -13,6 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 def key_info(public_key: CertificatePublicKeyTypes) -> bytes:
     """A public key in the one form that can be compared: SubjectPublicKeyInfo (RFC 5280 4.1.2.7), DER."""
     return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 over the certificate's DER, as 64 lower-case hexadecimal digits."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:

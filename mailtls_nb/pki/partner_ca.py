@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 
 from mailtls_nb.errors import BadParameter, CertificateRefused
 from mailtls_nb.names import openssl_dn, shown
-from mailtls_nb.pki.certificates import is_ca, is_issued_by, key_info
+from mailtls_nb.pki.certificates import fingerprint, is_ca, is_issued_by, key_info
 
 LONGEST_FILE = 256 * 1024
 MOST_CERTIFICATES = 20
@@ -27,11 +27,6 @@ _SHORTEST_RSA, _SHORTEST_EC = 2048, 256
 _LABEL = re.compile(r"sha-?256(\s+fingerprint)?\s*[=:]?\s*", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9A-Fa-f]{64}")
 _SEPARATORS = re.compile(r"[\s:-]+")
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 over the certificate's DER, as 64 lower-case hexadecimal digits."""
-    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def read_fingerprints(parameter: str, text: str) -> tuple[str, ...]:

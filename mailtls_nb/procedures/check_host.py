@@ -10,8 +10,7 @@ from mailtls_nb.errors import FileAccessFailed, printable
 from mailtls_nb.finding import Finding
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki import durable
-from mailtls_nb.pki.certificates import dns_names, extended_key_usage
-from mailtls_nb.pki.partner_ca import fingerprint
+from mailtls_nb.pki.certificates import dns_names, extended_key_usage, fingerprint
 from mailtls_nb.procedures.check.findings import findings
 from mailtls_nb.procedures.check.look import look
 from mailtls_nb.procedures.check.observation import CheckBefore
@@ -37,11 +36,10 @@ class CheckHost(Check[CheckWish, CheckBefore]):
 
     def observed(self, wish: CheckWish, before: CheckBefore) -> Observed:
         layout = before.layout
-        host = {"system": layout.system, "sendmail": layout.version_text, "openssl": layout.openssl_version}
         return Observed(
             f"{wish.host} is {layout.canonical_name}, sendmail {layout.version_text} on {layout.system}.",
             _facts(before),
-            {str(wish.host): host},
+            {str(wish.host): layout.versions()},
             tables={
                 "Its own certificates": _own_table(before),
                 "Trusted CAs": _trusted_table(before),

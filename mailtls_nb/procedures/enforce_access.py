@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mailtls_nb.apply.transaction import heal
-from mailtls_nb.names import openssl_dn
+from mailtls_nb.names import is_within, openssl_dn
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.enforce.look import look
 from mailtls_nb.procedures.enforce.observation import EnforceBefore
@@ -31,11 +31,10 @@ class EnforceAccess(Procedure[EnforceWish, EnforceBefore]):
 
     def observed(self, wish: EnforceWish, before: EnforceBefore) -> Observed:
         layout = before.layout
-        host = {"system": layout.system, "sendmail": layout.version_text, "openssl": layout.openssl_version}
         return Observed(
             f"{wish.host} runs sendmail {layout.version_text}; its access map is {before.access.database.text}.",
             _facts(wish, before),
-            {str(wish.host): host},
+            {str(wish.host): layout.versions()},
             (*layout.remarks, *_remarks(wish, before)),
         )
 
@@ -99,9 +98,7 @@ def _remarks(wish: EnforceWish, before: EnforceBefore) -> tuple[str, ...]:
     found = []
     partner = before.partner
     others = [
-        f"{address} ({name})"
-        for address, name in partner.reverse_names.items()
-        if name != wish.partner and not name.endswith(f".{wish.partner}")
+        f"{address} ({name})" for address, name in partner.reverse_names.items() if not is_within(name, wish.partner)
     ]
     if wish.demands and "server" in wish.directions and others:
         found.append(
@@ -115,7 +112,7 @@ def _remarks(wish: EnforceWish, before: EnforceBefore) -> tuple[str, ...]:
             "everyone=yes: servers that take mail from the public must not demand TLS (RFC 3207, 4): it is refused."
         )
     if wish.demands and "client" in wish.directions and not wish.everyone:
-        elsewhere = [name for name in before.servers if name != wish.partner and not name.endswith(f".{wish.partner}")]
+        elsewhere = [name for name in before.servers if not is_within(name, wish.partner)]
         if elsewhere:
             found.append(
                 f"DNS sends mail for {', '.join(wish.mail_domains)} to {', '.join(elsewhere)}, which a rule for "

@@ -51,11 +51,10 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
                 remarks=(*before.directory.remarks, *before.request.ignored),
             )
         layout = before.layout
-        host = {"system": layout.system, "sendmail": layout.version_text, "openssl": layout.openssl_version}
         return Observed(
             f"{wish.host} runs sendmail {layout.version_text}.",
             _host_facts(before),
-            {str(wish.host): host},
+            {str(wish.host): layout.versions()},
             (*layout.remarks, *before.signer.remarks, *_expiry_remarks(before), *_trust_remarks(wish, before)),
         )
 

@@ -38,6 +38,10 @@ class Context:
     # Fetches a secret once a run (a person is asked once), and keeps its value out of the log of commands.
     secret: Callable[[SecretReference], Secret]
 
+    def probe(self, address: HostAddress | None) -> Host:
+        """Where new connections are made from: another host, or this machine."""
+        return self.host(address) if address else self.here
+
 
 class Wish(Protocol):
     """What the operator wants, validated. ``is_testbed``: every host and the CA directory are the testbed's."""

@@ -7,8 +7,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailtls_nb.apply.transaction import heal
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.pki.certificates import dns_names, extended_key_usage
-from mailtls_nb.pki.partner_ca import fingerprint
+from mailtls_nb.pki.certificates import dns_names, extended_key_usage, fingerprint
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
@@ -40,12 +39,11 @@ class TrustPartner(Procedure[TrustWish, TrustBefore]):
 
     def observed(self, wish: TrustWish, before: TrustBefore) -> Observed:
         layout = before.host.layout
-        host = {"system": layout.system, "sendmail": layout.version_text, "openssl": layout.openssl_version}
         trusted = "does not trust" if before.host.missing(before.offered) else "trusts"
         return Observed(
             f"sendmail on {wish.host} {trusted} the CA offered for {wish.partner}.",
             (*_offered_facts(before), *_partner_facts(wish, before), *_host_facts(wish, before)),
-            {str(wish.host): host},
+            {str(wish.host): layout.versions()},
             (*layout.remarks, *before.offered.remarks, *_remarks(wish, before), *before.host.store.problems),
         )
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mailtls_nb.names import is_within
 from mailtls_nb.sendmail.access.case import Direction
 from mailtls_nb.sendmail.history import MailHistory
 from mailtls_nb.sendmail.shared_senders import shared_sender
@@ -201,7 +202,7 @@ class Impact:
 
 
 def _is_within(name: str, domains: Collection[str]) -> bool:
-    return any(name == domain or name.endswith(f".{domain}") for domain in domains)
+    return any(is_within(name, domain) for domain in domains)
 
 
 def _counted(reasons: Iterable[tuple[str, int]]) -> Iterator[str]:

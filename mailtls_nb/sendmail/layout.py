@@ -95,6 +95,10 @@ class Layout:
         """Always true of a layout that was made by ``read_layout``, which refuses any other."""
         return "STARTTLS" in self.compiled_with
 
+    def versions(self) -> dict[str, str]:
+        """What the record says of the host."""
+        return {"system": self.system, "sendmail": self.version_text, "openssl": self.openssl_version}
+
     def refuse_drift(self, host: str) -> None:
         """Raise NotReady where the .mc does not build the cf in use: a build would change more than asked for."""
         if self.drifted:

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_public_key
 
 from mailtls_nb.apply.transaction import Transaction, heal
-from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.names import DistinguishedName
 from mailtls_nb.observe.layout import observe_layout
+from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import Roles, key_type
 from mailtls_nb.sendmail.mc import cf_options, managed_settings, tls_settings, with_managed_block
@@ -141,9 +141,7 @@ def _put_into_service(partner: Host, organisation: PartnerOrganisation, trusted:
         heal(partner, layout)
         layout = observe_layout(partner)
     with Transaction(partner, layout) as change:
-        mc = partner.read(layout.mc)
-        if mc is None:
-            raise NotReady(f"{partner.name}: there is no {layout.mc}", left="nothing was touched")
+        mc = needed_file(partner, layout.mc)
         settings = (managed_settings(mc, name=layout.mc) or {}) | _SETTINGS
         change.make_directory(DIRECTORY, mode=0o700, owner=_OWNER)
         argv = ("sh", "-c", _MAKE_KEY, "sh", _KEY, *key_type("ec-p256", use="host").genpkey_argv)

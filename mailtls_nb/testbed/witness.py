@@ -14,6 +14,7 @@ from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.layout import observe_layout
+from mailtls_nb.observe.needed_file import needed_file
 
 _DIRECTORY = "/etc/mail/mailtls-nb-witness"
 _OWNER = "root:root"
@@ -26,9 +27,7 @@ def witness(host: Host, ca_certificates: bytes) -> Iterator[None]:
     A killed run leaves nothing behind for good: the next change on that host undoes it first.
     """
     layout = observe_layout(host)
-    cf = host.read(layout.cf)
-    if cf is None:
-        raise NotReady(f"{host.name}: there is no {layout.cf}", left="nothing was touched")
+    cf = needed_file(host, layout.cf)
     certificate, key, ca_file = (f"{_DIRECTORY}/{name}" for name in ("certificate.pem", "key.pem", "ca.pem"))
     options = {"CACertFile": ca_file, "CACertPath": _DIRECTORY, "ServerCertFile": certificate, "ServerKeyFile": key}
     with Transaction(host, layout, keep=False) as change:

@@ -21,12 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailtls_nb.errors import BadParameter, CertificateRefused
+from mailtls_nb.pki.certificates import fingerprint
 from mailtls_nb.pki.partner_ca import (
     LONGEST_FILE,
     check_beside,
     check_fingerprints,
     check_partner_ca,
-    fingerprint,
     read_fingerprints,
     read_partner_ca,
 )

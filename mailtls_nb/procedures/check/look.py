@@ -11,6 +11,7 @@ from mailtls_nb.observe.access_map import observe_access_map
 from mailtls_nb.observe.certificate_files import file_status
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.names import Address, addresses_of, reverse_names
+from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
 from mailtls_nb.observe.port25 import greeting_on_port25, presented_on_port25
 from mailtls_nb.observe.trust_store import observe_trust_store
@@ -33,11 +34,9 @@ def look(context: Context, wish: CheckWish) -> CheckBefore:
     """Observe the host and its port 25. Raises NotReady and what the transports raise."""
     host = context.host(wish.host)
     layout = observe_layout(host)
-    cf = host.read(layout.cf)
-    if cf is None:
-        raise NotReady(f"{host.name}: there is no {layout.cf}", left="nothing was touched")
+    cf = needed_file(host, layout.cf)
     settings = options(cf)
-    probe = context.host(wish.probe_from) if wish.probe_from else context.here
+    probe = context.probe(wish.probe_from)
     presented = presented_on_port25(probe, layout.canonical_name)
     turned_away = presented.connected and not presented.starttls_offered
     return CheckBefore(

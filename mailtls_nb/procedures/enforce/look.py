@@ -8,6 +8,7 @@ from mailtls_nb.observe.access_map import AccessMap, observe_access_map
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.mail_history import observe_impact
 from mailtls_nb.observe.names import addresses_of, mail_servers, reverse_names
+from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.port25 import presented_on_port25
 from mailtls_nb.observe.queue import waiting_messages
 from mailtls_nb.observe.rulesets import ask_rulesets
@@ -43,9 +44,7 @@ def look(context: Context, wish: EnforceWish, *, judge_past: bool = True) -> Enf
     """
     host = context.host(wish.host)
     layout = observe_layout(host)
-    cf = host.read(layout.cf)
-    if cf is None:
-        raise NotReady(f"{host.name}: there is no {layout.cf}", left=_UNTOUCHED)
+    cf = needed_file(host, layout.cf)
     access = _access(host, layout, cf)
     _refuse_another_configuration(host, layout)
     partner = _partner(host, wish, cf)

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from mailtls_nb.errors import NotReady
-from mailtls_nb.names import sendmail_dn
+from mailtls_nb.names import is_within, sendmail_dn
 from mailtls_nb.observe.access_map import AccessMap
 from mailtls_nb.observe.names import Address
 from mailtls_nb.observe.port25 import Presented
@@ -123,7 +123,7 @@ def known_peers(
     found = {}
     for number, (address, name) in enumerate(partner.reverse_names.items(), start=1):
         (spelled,) = address_names(str(address))
-        if name and (_below(name, wish.partner) or any(_covers(rule, spelled) for rule in address_rules)):
+        if name and (is_within(name, wish.partner) or any(_covers(rule, spelled) for rule in address_rules)):
             found[name, spelled] = f"{name} (address {number} in DNS)"
     for number, rule in enumerate(address_rules, start=1):
         sample = sample_address(rule)
@@ -132,7 +132,7 @@ def known_peers(
     for entry in entries:
         if entry.tag != "TLS_Clt" or entry.name in (*address_rules, wish.partner, ""):
             continue
-        if _below(entry.name.lower(), wish.partner) and somewhere:
+        if is_within(entry.name.lower(), wish.partner) and somewhere:
             found[entry.name.lower(), somewhere] = f"{entry.name} in line {entry.line}"
         elif any(_covers(rule, entry.name) for rule in address_rules):
             sample = sample_address(entry.name)
@@ -146,17 +146,13 @@ def refuse_no_tls(wish: EnforceWish, entries: tuple[Entry, ...], file: str) -> N
         return
     for entry in entries:
         keeps = entry.tag == "Try_TLS" and entry.value.upper().startswith("NO")
-        if keeps and (not entry.name or _below(wish.partner, entry.name.lower())):
+        if keeps and (not entry.name or is_within(wish.partner, entry.name.lower())):
             raise NotReady(
                 f"{file}, line {entry.line}: {entry.written_key} NO keeps sendmail from STARTTLS with {wish.partner}, "
                 "so all mail to it would stop",
                 left="nothing was touched",
                 do="remove that line first",
             )
-
-
-def _below(name: str, parent: str) -> bool:
-    return name == parent or name.endswith(f".{parent}")
 
 
 def _covers(rule: str, address: str) -> bool:

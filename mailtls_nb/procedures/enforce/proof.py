@@ -85,7 +85,7 @@ def partner_name(wish: EnforceWish) -> str:
 def _with_live_mail(
     context: Context, wish: EnforceWish, before: EnforceBefore, change: Transaction, claims: list[Claim]
 ) -> Iterator[list[Claim]]:
-    testbed, host, stranger = context.testbed(), context.host(wish.host), probe_host(context, wish)
+    testbed, host, stranger = context.testbed(), context.host(wish.host), context.probe(wish.probe_from)
     partner = context.host(HostAddress("testbed", partner_name(wish)))
     ca_path = options(before.cf)["CACertPath"]
     ways = MailWays(wish, before, testbed, host, partner, stranger)
@@ -114,11 +114,6 @@ def _client_claims(tried: Sequence[Client], earlier: Mapping[str, str], now: Map
         )
 
 
-def probe_host(context: Context, wish: EnforceWish) -> Host:
-    """Where new connections are made from: another host, or this machine."""
-    return context.host(wish.probe_from) if wish.probe_from else context.here
-
-
 def _probe(context: Context, wish: EnforceWish, before: EnforceBefore) -> tuple[str, str]:
     """What the host replies to a program on itself, and to the probe, each without STARTTLS; nothing is sent."""
     name = before.layout.canonical_name
@@ -132,7 +127,7 @@ def _probe(context: Context, wish: EnforceWish, before: EnforceBefore) -> tuple[
         return next((found for found in replies if reply_class(found) == "accepted"), replies[0])
 
     local = reply(host, listener.address, listener.port, f"postmaster@{name}")
-    return local, reply(probe_host(context, wish), name, 25, "")
+    return local, reply(context.probe(wish.probe_from), name, 25, "")
 
 
 def _still_reached(

@@ -11,6 +11,7 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.certificate_files import CertificateFiles, file_status, observe_certificate_files
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import mark_log
+from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.port25 import Presented, greeting_on_port25, presented_on_port25
 from mailtls_nb.pki.chain import CertificateChain, check_external
 from mailtls_nb.pki.directory import CADirectory
@@ -23,11 +24,6 @@ from mailtls_nb.sendmail.layout import Layout
 
 _LOG_WAIT_S = 5.0
 _CERTIFICATE_BLOCKS = "/-----BEGIN [A-Z0-9 ]*CERTIFICATE-----/,/-----END [A-Z0-9 ]*CERTIFICATE-----/p"
-
-
-def probe_host(context: Context, wish: IssueWish) -> Host:
-    """Where the result is looked at from: another host, or this machine."""
-    return context.host(wish.probe_from) if wish.probe_from else context.here
 
 
 def open_ca(context: Context, wish: IssueWish) -> CADirectory:
@@ -53,7 +49,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
     host = context.host(wish.host)
     layout = observe_layout(host)
     files = observe_certificate_files(host, wish.cert_dir, wish.certificate_path, wish.new_key_path)
-    mc, cf = _read(host, layout.mc), _read(host, layout.cf)
+    mc, cf = needed_file(host, layout.mc), needed_file(host, layout.cf)
     mc_status = file_status(host, layout.mc)
     if mc_status is None:
         raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
@@ -76,7 +72,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
 
 def _probe(context: Context, wish: IssueWish, host: Host, layout: Layout, cf: bytes) -> tuple[Presented, bool]:
     """What port 25 shows, and whether the host's log tells of that connection: both are what the proof will rest on."""
-    probe = probe_host(context, wish)
+    probe = context.probe(wish.probe_from)
     if layout.interrupted or wish.way == "request":
         return presented_on_port25(probe, wish.hostname), True
     mark = mark_log(host, layout.log)
@@ -104,13 +100,6 @@ def _trusted_elsewhere(host: Host, wish: IssueWish, ca_file: str) -> bytes:
         return b""
     # Only the certificates: such a file may hold a key as well, and that stays where it is.
     return host.run(("sed", "-n", _CERTIFICATE_BLOCKS, ca_file), timeout_s=30).stdout
-
-
-def _read(host: Host, path: str) -> bytes:
-    content = host.read(path)
-    if content is None:
-        raise NotReady(f"{host.name}: there is no {path}", left="nothing was touched")
-    return content
 
 
 def _signer(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
@@ -107,8 +106,3 @@ def lifetime_days(certificate: x509.Certificate) -> int:
     """The whole days that the certificate was made for (it starts a little before it was made)."""
     lifetime = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return (lifetime - min(lifetime % timedelta(days=1), BACKDATED)) // timedelta(days=1)
-
-
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate in hex."""
-    return certificate.fingerprint(hashes.SHA256()).hex()

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.certificate_files import FileStatus
-from mailtls_nb.pki.certificates import dns_names
+from mailtls_nb.pki.certificates import dns_names, fingerprint
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.configuration import configuration_steps
-from mailtls_nb.procedures.issue.observation import HostBefore, fingerprint, reasons_to_issue
+from mailtls_nb.procedures.issue.observation import HostBefore, reasons_to_issue
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.sendmail.cf import options
 

@@ -15,7 +15,6 @@ from mailtls_nb.observe.message import logged_handshake
 from mailtls_nb.observe.openssl_verify import WRONG_NAME, openssl_verify
 from mailtls_nb.observe.port25 import Presented, presented_on_port25
 from mailtls_nb.pki.certificates import certificate_pem
-from mailtls_nb.procedures.issue.look import probe_host
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.proof_by_mail import prove_by_mail
 from mailtls_nb.procedures.issue.wish import IssueWish
@@ -80,7 +79,7 @@ def _as_server(
     context: Context, wish: IssueWish, before: HostBefore, certificate: x509.Certificate
 ) -> tuple[Claim, ...]:
     mark = mark_log(context.host(wish.host), before.layout.log)
-    seen = presented_on_port25(probe_host(context, wish), wish.hostname, identify=True)
+    seen = presented_on_port25(context.probe(wish.probe_from), wish.hostname, identify=True)
     return (
         *port_claims(context, wish, before, seen, certificate.serial_number),
         Claim(

@@ -9,7 +9,6 @@ from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import LogMark, mark_log
 from mailtls_nb.observe.message import send_message, verified_by_receiver, verified_by_sender
 from mailtls_nb.pki.certificates import certificate_pem
-from mailtls_nb.procedures.issue.look import probe_host
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
@@ -19,7 +18,7 @@ from mailtls_nb.verdict import Claim
 
 def prove_by_mail(context: Context, wish: IssueWish, before: HostBefore) -> tuple[Claim, ...]:
     """Mail between the host and the probe, which verifies by the CA for as long as this lasts."""
-    host, other = context.host(wish.host), probe_host(context, wish)
+    host, other = context.host(wish.host), context.probe(wish.probe_from)
     other_layout = observe_layout(other)
     claims: tuple[Claim, ...] = ()
     with witness(other, certificate_pem(before.signer.certificates)):

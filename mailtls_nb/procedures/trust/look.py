@@ -14,6 +14,7 @@ from mailtls_nb.observe.certificate_files import file_status
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.message import send_message, verified_by_receiver, verified_by_sender
+from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.openssl_verify import verified_by
 from mailtls_nb.observe.port25 import Presented, presented_on_port25
 from mailtls_nb.observe.trust_store import observe_trust_store
@@ -42,7 +43,7 @@ def look_at_host(context: Context, wish: TrustWish, offered: Offered) -> HostLoo
     layout = observe_layout(host)
     if wish.partner == layout.canonical_name.lower():
         raise BadParameter("partner", f"{wish.partner} is {wish.host} itself", do="name the other organisation's host")
-    mc, cf = _read(host, layout.mc), _read(host, layout.cf)
+    mc, cf = needed_file(host, layout.mc), needed_file(host, layout.cf)
     mc_status = file_status(host, layout.mc)
     if mc_status is None:
         raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
@@ -134,10 +135,3 @@ def _access(host: Host, cf: bytes) -> tuple[bytes, str]:
     if database is None or not database.made_by_makemap:
         return b"", ""
     return host.read(database.text) or b"", database.text
-
-
-def _read(host: Host, path: str) -> bytes:
-    content = host.read(path)
-    if content is None:
-        raise NotReady(f"{host.name}: there is no {path}", left="nothing was touched")
-    return content

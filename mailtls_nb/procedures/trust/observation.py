@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives import hashes
 from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.observe.trust_store import StoreDirectory, TrustStore
-from mailtls_nb.pki.certificates import certificate_pem, is_issued_by
+from mailtls_nb.pki.certificates import certificate_pem, fingerprint, is_issued_by
 from mailtls_nb.pki.hashed_directory import Entry
-from mailtls_nb.pki.partner_ca import fingerprint
 from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 

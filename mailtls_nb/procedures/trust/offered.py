@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
-from mailtls_nb.pki.partner_ca import LONGEST_FILE, check_fingerprints, check_partner_ca, fingerprint, read_partner_ca
+from mailtls_nb.pki.certificates import fingerprint
+from mailtls_nb.pki.partner_ca import LONGEST_FILE, check_fingerprints, check_partner_ca, read_partner_ca
 from mailtls_nb.pki.partner_crl import LONGEST_CRL_FILE, check_crls
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.trust.observation import Offered

@@ -10,9 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory
-from mailtls_nb.pki.certificates import is_issued_by, key_info
+from mailtls_nb.pki.certificates import fingerprint, is_issued_by, key_info
 from mailtls_nb.pki.hashed_directory import Kind, LinkStep, arranged, writable_directory
-from mailtls_nb.pki.partner_ca import fingerprint
 from mailtls_nb.pki.partner_crl import check_not_older
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.configuration import configuration_steps

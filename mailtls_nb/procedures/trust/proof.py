@@ -98,7 +98,7 @@ def _stranger_claims(context: Context, wish: TrustWish, before: TrustBefore, aft
     look = before.host
     if not look.is_server:
         return
-    probe = context.host(wish.probe_from) if wish.probe_from else context.here
+    probe = context.probe(wish.probe_from)
     mark = mark_log(context.host(wish.host), look.layout.log)
     seen_as = seen_as_stranger(probe, look.layout.canonical_name)
     if not seen_as and not wish.is_testbed:
