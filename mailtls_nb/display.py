@@ -105,7 +105,7 @@ def findings_report(findings: Sequence[Finding]) -> Report:
     return Report(f"Found: {words}.", [Section(table=(headings, *rows))])
 
 
-def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:
+def plan_report(plan: Plan) -> Report:
     """The plan with a sentence and a diff for each step, and its digest."""
     if plan.is_empty:
         title = "Nothing to do: what is there is what was asked for."
@@ -117,7 +117,6 @@ def plan_report(plan: Plan, remarks: Sequence[str] = ()) -> Report:
         for number, step in enumerate(plan.steps, 1)
     ]
     notes = [Section("What to expect", facts=plan.outlook)] if plan.outlook else []
-    notes += [Section("Remarks", text="\n".join(remarks))] if remarks else []
     return Report(title, (*steps, *notes, Section(facts=(("plan digest", plan.digest),))))
 
 

@@ -34,7 +34,8 @@ _HELLO = re.compile(rb"250[ -]\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you
 _GREETING = (
     'exec 3<>"/dev/tcp/$0/$1" && IFS= read -r -t 40 line <&3 && printf "QUIT\\r\\n" >&3 && printf "%s\\n" "$line"'
 )
-_PAUSES_S = (3, 30)
+# How long to wait for the reply to EHLO; the second where the server greets slowly.
+PAUSES_S = (3, 30)
 _TIMEOUT_S = 120
 _NOT_OFFERED = b"Didn't find STARTTLS in server response"
 
@@ -85,7 +86,7 @@ def presented_on_port25(
     trusted += ("-CApath", trusted_path) if trusted_path else ()
     # No -partial_chain: sendmail verifies nothing by an intermediate CA without its root (measured with 8.17.1).
     options = (*credentials, *trusted)
-    pauses_s = _PAUSES_S if identify else (0,)
+    pauses_s = PAUSES_S if identify else (0,)
     for pause_s in pauses_s:
         seen = _look(probe, server, port, options, pause_s)
         if seen.seen_as or not seen.chain:
@@ -114,7 +115,6 @@ def _look(probe: Host, server: str, port: int, options: tuple[str, ...], pause_s
     connected = b"CONNECTED(" in completed.stdout
     session = _SESSION.search(completed.stdout)
     verified = _VERIFIED.search(completed.stdout)
-    hello = _HELLO.search(completed.stdout)
     chain = tuple(x509.load_pem_x509_certificate(pem) for pem in _PEM.findall(_shown_chain(completed.stdout)))
     return Presented(
         connected=connected,
@@ -122,10 +122,16 @@ def _look(probe: Host, server: str, port: int, options: tuple[str, ...], pause_s
         chain=chain,
         protocol=session["protocol"].decode() if session and chain else "",
         cipher=session["cipher"].decode() if session and chain else "",
-        seen_as=hello["peer"].decode("ascii", "replace") if hello else "",
+        seen_as=seen_as(completed.stdout),
         problem="" if chain else _last_words(completed.stderr),
         verified=verified["result"].decode("ascii", "replace") if verified and chain else "",
     )
+
+
+def seen_as(output: bytes) -> str:
+    """The name and address that the server gave its client in the EHLO reply, from what s_client printed."""
+    hello = _HELLO.search(output)
+    return hello["peer"].decode("ascii", "replace") if hello else ""
 
 
 def _shown_chain(output: bytes) -> bytes:

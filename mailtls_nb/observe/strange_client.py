@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from mailtls_nb.errors import CommandTimedOut
 from mailtls_nb.hosts.base import Host
+from mailtls_nb.observe.port25 import PAUSES_S, seen_as
 
 # $1: server and port, $2: seconds to wait for the reply to EHLO. The keys lie in a directory of their own for as long
 # as the script runs; mkdir fails where the name is taken. QUIT has to wait for the reply to EHLO, since sendmail
@@ -25,8 +24,6 @@ openssl x509 -req -sha256 -in request -CA ca.pem -CAkey ca.key -set_serial 2 -da
 { printf 'EHLO probe.invalid\r\n'; sleep "$2"; printf 'QUIT\r\n'; } |
     openssl s_client -connect "$1" -starttls smtp -ign_eof -cert certificate -key key
 """
-_HELLO = re.compile(rb"250[ -]\S+ Hello (?P<peer>[^\r\n]+?), pleased to meet you")
-_PAUSES_S = (3, 30)
 _TIMEOUT_S = 120
 
 
@@ -35,14 +32,14 @@ def seen_as_stranger(probe: Host, server: str, *, port: int = 25) -> str:
 
     Empty where TLS did not come about. Needs openssl on the probe.
     """
-    for pause_s in _PAUSES_S:
+    for pause_s in PAUSES_S:
         argv = ("sh", "-c", _SCRIPT, "sh", f"{server}:{port}", str(pause_s))
         try:
             completed = probe.run(argv, timeout_s=_TIMEOUT_S)
         except CommandTimedOut:
             return ""
-        if hello := _HELLO.search(completed.stdout):
-            return hello["peer"].decode("ascii", "replace")
+        if peer := seen_as(completed.stdout):
+            return peer
         if b"BEGIN CERTIFICATE" not in completed.stdout:
             break
     return ""
