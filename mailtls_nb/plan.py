@@ -30,6 +30,13 @@ Action = Literal[
     "flush",
     "reload",
     "create-ca",
+    "update-index",
+    "mend-index",
+    "revoke",
+    "sign-crl",
+    "keep-key",
+    "cross-sign",
+    "succession",
 ]
 
 

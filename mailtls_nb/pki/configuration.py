@@ -25,7 +25,10 @@ _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a CA directory lie. ``serial`` and ``crl_number`` are None where openssl.cnf names none."""
+    """Where the parts of a CA directory lie. ``serial`` and ``crl_number`` are None where openssl.cnf names none.
+
+    ``crl`` is the newest CRL; it need not be there.
+    """
 
     path: Path
     certificate: Path
@@ -34,6 +37,7 @@ class Layout:
     new_certificates: Path
     serial: Path | None
     crl_number: Path | None
+    crl: Path
     unique_subject: bool = True
 
     @property
@@ -48,6 +52,16 @@ class Layout:
     @property
     def lock(self) -> Path:
         return self.path / ".mailtls-nb.lock"
+
+    @property
+    def successor(self) -> Path:
+        """Names the CA that follows this one, and how far the change has come; see `succession`."""
+        return self.path / ".mailtls-nb.successor"
+
+    @property
+    def predecessor(self) -> Path:
+        """Names the CA directory that this one follows."""
+        return self.path / ".mailtls-nb.predecessor"
 
     @property
     def pending(self) -> Path:
@@ -65,6 +79,7 @@ def default_layout(path: Path) -> Layout:
         new_certificates=path / "newcerts",
         serial=path / "serial",
         crl_number=path / "crlnumber",
+        crl=path / "crl.pem",
     )
 
 
@@ -154,7 +169,7 @@ def configured_layout(path: Path, sections: Sections) -> tuple[Layout, ...]:
     return tuple(_layout(path, base, settings) for base in bases)
 
 
-_KEYS = ("database", "new_certs_dir", "certificate", "private_key", "serial", "crlnumber", "unique_subject")
+_KEYS = ("database", "new_certs_dir", "certificate", "private_key", "serial", "crlnumber", "crl", "unique_subject")
 
 
 def _layout(path: Path, base: Path, settings: Mapping[str, str]) -> Layout:
@@ -168,6 +183,8 @@ def _layout(path: Path, base: Path, settings: Mapping[str, str]) -> Layout:
         new_certificates=base / settings["new_certs_dir"],
         serial=base / settings["serial"] if "serial" in settings else None,
         crl_number=base / settings["crlnumber"] if "crlnumber" in settings else None,
+        # openssl itself writes a CRL where -out says; its own openssl.cnf names the place so.
+        crl=base / settings["crl"] if "crl" in settings else default.crl,
         unique_subject=yes_or_no(settings.get("unique_subject", "yes")),
     )
 
@@ -204,6 +221,8 @@ new_certs_dir     = $dir/newcerts
 serial            = $dir/serial
 {serials}crl_dir           = $dir/crl
 crlnumber         = $dir/crlnumber
+# The newest CRL: `openssl ca -gencrl -out DIR/crl.pem` keeps it there too.
+crl               = $dir/crl.pem
 unique_subject    = {"yes" if unique_subject else "no"}
 default_md        = {digest}
 default_days      = 365

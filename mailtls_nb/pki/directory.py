@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, CADirectoryError, NotReady
 from mailtls_nb.names import DistinguishedName, openssl_dn
-from mailtls_nb.pki import adoption, cakey, creation, profiles, recovery
+from mailtls_nb.pki import adoption, cakey, compromised, creation, cross, profiles, recovery
 from mailtls_nb.pki.adoption import not_sound
-from mailtls_nb.pki.certificates import is_ca, key_info
+from mailtls_nb.pki.certificates import dns_names, is_ca, key_info
 from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.index import Row, parse_rows, row_for, serial_text
 from mailtls_nb.pki.locking import locked, locked_directory
@@ -157,6 +157,7 @@ class CADirectory:
         The serial is random unless given. When this returns, certificate and row are on disk. Raises BadParameter,
         or CADirectoryError with everything put back.
         """
+        compromised.refuse_compromised(self.layout, public_key, names[0])
         certificate = profiles.mail_server_certificate(
             public_key,
             names,
@@ -167,18 +168,24 @@ class CADirectory:
             now=now,
             valid_days=valid_days,
         )
-        try:
-            with locked(self.layout.lock, doing=f"issues a certificate for {names[0]}", wait_s=wait_s):
-                recovery.recover(self.layout)
-                self._refuse_clash(certificate, whole_index=serial is not None)
-                adoption.write_missing_configuration(self.layout, certificate)
-                recovery.store(self.layout, certificate, certificate.public_bytes(Encoding.PEM))
-        except OSError as error:
-            raise CADirectoryError(
-                f"no certificate for {names[0]}: {error.filename or self.path}: {error.strerror}",
-                left="everything was put back: no certificate was issued",
-                do=f"make {self.path} writable, with space left, and run again",
-            ) from error
+        self._store(certificate, names[0], chosen_serial=serial is not None, wait_s=wait_s)
+        return certificate
+
+    def certify_successor(
+        self, successor: x509.Certificate, *, passphrase: Secret | None, now: datetime, wait_s: float = _WAIT_S
+    ) -> x509.Certificate:
+        """The cross-signed certificate of the CA that follows this one, entered in the index like any other.
+
+        Raises BadParameter, NotReady where this CA may certify no CA, and CADirectoryError.
+        """
+        certificate = cross.cross_certificate(
+            successor,
+            issuer=self.ca_certificate,
+            issuer_key=self.signing_key(passphrase),
+            serial=x509.random_serial_number(),
+            now=now,
+        )
+        self._store(certificate, openssl_dn(successor.subject), chosen_serial=False, wait_s=wait_s)
         return certificate
 
     def signing_key(self, passphrase: Secret | None) -> PrivateKey:
@@ -191,6 +198,13 @@ class CADirectory:
         if key.public_key() != self.ca_certificate.public_key():
             raise not_sound(f"{self.layout.private_key} is not the key of {self.layout.certificate}", self.path)
         return key
+
+    def valid_for(self, name: str, *, now: datetime) -> tuple[x509.Certificate, ...]:
+        """The certificates that name this host and are neither revoked nor expired, oldest first. Reads them all."""
+        found = (
+            self.certificate_for_serial(row.serial) for row in self.rows() if row.status == "V" and row.not_after > now
+        )
+        return tuple(c for c in found if c is not None and not is_ca(c) and name in dns_names(c))
 
     def rows(self) -> Iterator[Row]:
         """The rows of the index, oldest first, read as they are asked for. Raises CADirectoryError."""
@@ -246,6 +260,21 @@ class CADirectory:
             "name constraints": ", ".join(name_constraints) or "none",
         }
         return "; ".join(f"its {k} is {there[k]}, asked for is {wanted[k]}" for k in there if there[k] != wanted[k])
+
+    def _store(self, certificate: x509.Certificate, what: str, *, chosen_serial: bool, wait_s: float) -> None:
+        """Write a new certificate and its row; CADirectoryError, with everything put back, where that fails."""
+        try:
+            with locked(self.layout.lock, doing=f"issues a certificate for {what}", wait_s=wait_s):
+                recovery.recover(self.layout)
+                self._refuse_clash(certificate, whole_index=chosen_serial)
+                adoption.write_missing_configuration(self.layout, certificate)
+                recovery.store(self.layout, certificate, certificate.public_bytes(Encoding.PEM))
+        except OSError as error:
+            raise CADirectoryError(
+                f"no certificate for {what}: {error.filename or self.path}: {error.strerror}",
+                left="everything was put back: no certificate was issued",
+                do=f"make {self.path} writable, with space left, and run again",
+            ) from error
 
     def _refuse_clash(self, certificate: x509.Certificate, *, whole_index: bool) -> None:
         """Refuse what would make the index unreadable for openssl: a serial, or a unique subject, used twice."""

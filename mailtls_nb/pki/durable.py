@@ -7,7 +7,10 @@ All functions raise OSError.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_CHUNK_OCTETS = 1024 * 1024
 
 
 def temporary_name(path: Path) -> Path:
@@ -17,17 +20,28 @@ def temporary_name(path: Path) -> Path:
 
 def write(path: Path, data: bytes, *, mode: int) -> None:
     """Make or replace a file in one step, with ``mode`` whatever the umask."""
+    write_pieces(path, (data,), mode=mode)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], *, mode: int, owner: tuple[int, int] | None = None) -> None:
+    """As `write`, for content that is made piece by piece; whatever making it raises leaves the file as it was.
+
+    ``owner``: the user and group (numbers) that the file is to belong to, where that is not who writes it.
+    """
     beside = temporary_name(path)
     try:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(descriptor, *owner)
             os.fchmod(descriptor, mode)
-            _write_all(descriptor, data)
+            for chunk in _in_chunks(pieces):
+                _write_all(descriptor, chunk)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(beside, path)  # noqa: PTH104 - system calls by their names: what this module is about
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
@@ -86,6 +100,19 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _in_chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces worth a system call each."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _CHUNK_OCTETS:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal
 
 from cryptography import x509
 
 from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.names import openssl_dn
+from mailtls_nb.pki.dates import date_text, parse_date
+from mailtls_nb.pki.revocation import Revocation
 
 Status = Literal["V", "R", "E"]
 _STATUSES: tuple[Status, ...] = ("V", "R", "E")
@@ -35,6 +37,20 @@ class Row:
     serial: int
     subject: str
     file: str = "unknown"
+
+    @property
+    def revoked(self) -> Revocation | None:
+        """When and why it was revoked; None for one that is not. Raises CADirectoryError."""
+        if self.status != "R":
+            return None
+        try:
+            return Revocation.parse(self.revocation)
+        except ValueError as error:
+            raise CADirectoryError(
+                f"the row of serial {serial_text(self.serial)} in the index: {error}",
+                left="nothing was changed",
+                do="mend its third field by hand: DATE,REASON as in openssl-ca(1)",
+            ) from error
 
     def line(self) -> bytes:
         """The row as openssl writes it, with its LF."""
@@ -82,22 +98,6 @@ def serial_text(serial: int) -> str:
     """A serial number as openssl writes it and names files by: upper-case hex with an even number of digits."""
     digits = f"{serial:X}"
     return digits if len(digits) % 2 == 0 else f"0{digits}"
-
-
-def date_text(moment: datetime) -> str:
-    """A UTC moment as in a certificate: two digits for the year to 2049, four from 2050 (RFC 5280 4.1.2.5)."""
-    year = f"{moment.year % 100:02d}" if 1950 <= moment.year <= 2049 else f"{moment.year:04d}"
-    return f"{year}{moment:%m%d%H%M%S}Z"
-
-
-def parse_date(text: str) -> datetime:
-    """The inverse of `date_text`; raises ValueError."""
-    if not re.fullmatch(r"(\d{12}|\d{14})Z", text, re.ASCII):
-        raise ValueError(f"{text!r} is not a date")
-    if len(text) == 13:
-        # RFC 5280 4.1.2.5.1: years 50 to 99 lie in the last century.
-        text = ("19" if int(text[:2]) >= 50 else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
 
 
 def _status(text: str) -> Status:

@@ -126,13 +126,13 @@ def ca_certificate(
         .not_valid_before(now - BACKDATED)
         .not_valid_after(now + timedelta(days=valid_days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if name_constraints:
         permitted = [_general_name(subtree) for subtree in name_constraints]
         builder = builder.add_extension(x509.NameConstraints(permitted, excluded_subtrees=None), critical=True)
-    return builder.sign(key, _digest(key))
+    return builder.sign(key, digest_for(key))
 
 
 def mail_server_certificate(
@@ -163,13 +163,13 @@ def mail_server_certificate(
         .not_valid_after(now + timedelta(days=valid_days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
-            _key_usage(digital_signature=True, key_encipherment=isinstance(public_key, rsa.RSAPublicKey)), critical=True
+            key_usage(digital_signature=True, key_encipherment=isinstance(public_key, rsa.RSAPublicKey)), critical=True
         )
         .add_extension(x509.ExtendedKeyUsage(_PURPOSES[roles]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        .add_extension(_authority_key_identifier(issuer), critical=False)
-        .sign(issuer_key, _digest(issuer_key))
+        .add_extension(authority_key_identifier(issuer), critical=False)
+        .sign(issuer_key, digest_for(issuer_key))
     )
 
 
@@ -239,7 +239,8 @@ def _general_name(subtree: str) -> x509.GeneralName:
         return x509.DNSName(subtree)
 
 
-def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Which key signed: the issuer's own word for it (RFC 5280 4.2.1.1)."""
     try:
         identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
@@ -248,17 +249,19 @@ def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIden
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
-def _digest(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
+def digest_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    """The digest that a key signs with."""
     return hashes.SHA384() if isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size == 384 else hashes.SHA256()
 
 
-def _key_usage(
+def key_usage(
     *,
     digital_signature: bool = False,
     key_encipherment: bool = False,
     key_cert_sign: bool = False,
     crl_sign: bool = False,
 ) -> x509.KeyUsage:
+    """The extension with these bits set (RFC 5280 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=digital_signature,
         content_commitment=False,

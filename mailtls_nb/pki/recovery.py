@@ -98,7 +98,7 @@ def _not_ours(path: Path) -> CADirectoryError:
 
 
 def _leftovers(layout: Layout) -> list[Path]:
-    whole = [layout.pending, layout.configuration]
+    whole = [layout.pending, layout.configuration, layout.database, layout.crl, layout.successor, layout.predecessor]
     if layout.crl_number:
         whole.append(layout.crl_number)
     return [beside for path in whole if (beside := durable.temporary_name(path)).exists()]

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.pki.index import Row, date_text, parse_date, parse_row, parse_rows, serial_text
+from mailtls_nb.pki.dates import date_text, parse_date
+from mailtls_nb.pki.index import Row, parse_row, parse_rows, serial_text
 
 MOMENTS = st.datetimes(datetime(1950, 1, 1), datetime(9999, 12, 31)).map(
     lambda moment: moment.replace(microsecond=0, tzinfo=UTC)

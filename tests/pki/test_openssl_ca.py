@@ -67,7 +67,7 @@ def use_with_openssl(path: Path, request: Path, ours: x509.Certificate, openssl:
 
     serial = serial_text(ours.serial_number)
     assert status_of(config, ours, openssl) == "Valid (V)"
-    openssl(*config, *key, "-revoke", path / "newcerts" / f"{serial}.pem", "-crl_reason", "keyCompromise")
+    openssl(*config, *key, "-revoke", path / "newcerts" / f"{serial}.pem", "-crl_reason", "superseded")
     assert status_of(config, ours, openssl) == "Revoked (R)"
     openssl(*config, *key, "-updatedb")
     openssl(*config, *key, "-gencrl", "-out", "crl.pem")
@@ -82,7 +82,7 @@ def use_with_openssl(path: Path, request: Path, ours: x509.Certificate, openssl:
     by_serial = {row.serial: row for row in rows(path)}
     assert by_serial[again.serial_number].status == "V"
     assert by_serial[ours.serial_number].status == "R"
-    assert by_serial[ours.serial_number].revocation.endswith(",keyCompromise")
+    assert by_serial[ours.serial_number].revocation.endswith(",superseded")
     assert CADirectory.open(path).unmatched() == ((), ())
     assert status_of(config, again, openssl) == "Valid (V)"
 

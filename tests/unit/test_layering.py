@@ -29,7 +29,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("demo", "cli"),
 )
 # pki's shell: these touch the disk.
-_PKI_SHELL = {"adoption", "creation", "directory", "durable", "locking", "recovery"}
+_PKI_SHELL = {
+    "adoption",
+    "compromised",
+    "creation",
+    "directory",
+    "durable",
+    "locking",
+    "recovery",
+    "revoking",
+    "succession",
+}
 _IMPURE_MODULES = {"subprocess", "socket", "os", "time", "tempfile", "shutil", "getpass", "random", "secrets"}
 _IMPURE_CALLS = {"open", "now", "utcnow", "today", "read_bytes", "read_text", "write_bytes", "write_text"}
 

@@ -1,0 +1,114 @@
+"""Changes to many rows of an index at once: it is read once, row by row, and written once. Pure.
+
+Only rows that change are taken apart: an index may hold a million of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from mailtls_nb.errors import CADirectoryError
+from mailtls_nb.pki.index import Row, parse_row, serial_text
+from mailtls_nb.pki.revocation import Revocation
+
+
+@dataclass(frozen=True)
+class IndexChange:
+    """What is to become of the rows.
+
+    ``revoke``: by serial number. ``reinstate``: serials whose revocation is taken back (one that no CRL has told).
+    ``expire_at``: valid rows that have ended at that time become E, as by ``openssl ca -updatedb``.
+    """
+
+    revoke: Mapping[int, Revocation] = field(default_factory=dict)
+    reinstate: frozenset[int] = frozenset()
+    expire_at: datetime | None = None
+
+    def applied(self, row: Row) -> Row:
+        """The row as it is to be; the very same object where nothing changes."""
+        if row.serial in self.reinstate and row.status == "R":
+            return replace(row, status="V", revocation="")
+        wanted = self.revoke.get(row.serial)
+        if wanted is not None:
+            return _revoked(row, wanted)
+        if self.expire_at is not None and row.status == "V" and row.not_after <= self.expire_at:
+            return replace(row, status="E")
+        return row
+
+
+def _revoked(row: Row, wanted: Revocation) -> Row:
+    there = row.revoked
+    if there is None:
+        return replace(row, status="R", revocation=wanted.text)
+    if there.outdone_by(wanted.reason):
+        # It is refused since then, whatever is known of it now.
+        return replace(row, revocation=Revocation.of(there.at, wanted.reason).text)
+    return row
+
+
+@dataclass
+class Rewriting:
+    """One pass over an index.
+
+    After ``lines`` was read to its end, ``changed`` are the rows that changed as they are now, and ``revoked`` all rows
+    that are revoked, in the order of the index.
+    """
+
+    change: IndexChange
+    where: str
+    changed: list[Row] = field(default_factory=list)
+    revoked: list[Row] = field(default_factory=list)
+
+    def lines(self, before: Iterable[bytes]) -> Iterator[bytes]:
+        """The lines as they are to be; raises CADirectoryError, naming the line, for one that is no row."""
+        revoke, reinstate, expire = self.change.revoke, self.change.reinstate, self.change.expire_at is not None
+        for number, line in enumerate(before, start=1):
+            # A backslash before a TAB makes the fields hard to tell apart: such a row goes the slow way.
+            fields = line.split(b"\t") if b"\\\t" not in line else []
+            if len(fields) == 6 and (fields[0] == b"E" or (fields[0] == b"V" and not expire)):
+                try:
+                    serial = int(fields[3], 16)
+                except ValueError:
+                    serial = -1
+                if serial >= 0 and serial not in revoke and serial not in reinstate:
+                    yield line
+                    continue
+            if not line.strip() or line.startswith(b"#"):
+                yield line
+                continue
+            row = parse_row(line, number=number, where=self.where)
+            after = self.change.applied(row)
+            if after.status == "R":
+                self.revoked.append(after)
+            if after is row:
+                yield line
+            else:
+                self.changed.append(after)
+                yield after.line()
+
+    def missing(self) -> tuple[int, ...]:
+        """Serials that were to be revoked and have no row that is revoked now."""
+        there = {row.serial for row in self.revoked}
+        return tuple(sorted(set(self.change.revoke) - there))
+
+
+def compromised_rows(lines: Iterable[bytes], *, where: str) -> Iterator[Row]:
+    """The rows whose key may be in other hands; raises CADirectoryError."""
+    for number, line in enumerate(lines, start=1):
+        # keyCompromise, CACompromise, keyTime and CAkeyTime, in any case; most rows are not taken apart.
+        if line.startswith(b"R\t") and (b"compromise" in (lower := line.lower()) or b"keytime" in lower):
+            row = parse_row(line, number=number, where=where)
+            if row.revoked is not None and row.revoked.is_compromise:
+                yield row
+
+
+def refuse_missing(missing: Iterable[int], where: str) -> None:
+    """Raise CADirectoryError where a serial to be revoked is not in the index."""
+    if serials := ", ".join(serial_text(serial) for serial in missing):
+        raise CADirectoryError(
+            f"{where} has no row for the serial {serials}",
+            left="nothing was changed",
+            do="look at the serials in index.txt; a certificate that was issued elsewhere is revoked there",
+        )
