@@ -39,7 +39,7 @@ class TrustPartner(Procedure[TrustWish, TrustBefore]):
 
     def observed(self, wish: TrustWish, before: TrustBefore) -> Observed:
         layout = before.host.layout
-        trusted = "does not trust" if before.host.missing(before.offered) else "trusts"
+        trusted = "does not trust" if before.host.missing(before.offered.certificates) else "trusts"
         return Observed(
             f"sendmail on {wish.host} {trusted} the CA offered for {wish.partner}.",
             (*_offered_facts(before), *_partner_facts(wish, before), *_host_facts(wish, before)),

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.approval import check_still
-from mailtls_nb.errors import NotReady
-from mailtls_nb.plan import Plan, Step
+from mailtls_nb.plan import Plan
+from mailtls_nb.procedures import store_steps
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.trust.look import look_at_host, see
 from mailtls_nb.procedures.trust.observation import TrustBefore
@@ -29,7 +29,7 @@ def change_trust(context: Context, wish: TrustWish, before: TrustBefore, plan: P
                 case "reload":
                     change.reload()
                 case _:
-                    _file_step(change, step)
+                    store_steps.carry_out(change, step)
         changed = look_at_host(context, wish, before.offered)
         after = see(context, wish, before.offered, changed, with_mail=True)
         claims = trust_claims(context, wish, before, after, earlier=before.seen)
@@ -42,24 +42,3 @@ def _still(context: Context, wish: TrustWish, before: TrustBefore, plan: Plan) -
     now = replace(before, host=look_at_host(context, wish, before.offered))
     check_still(plan, trust_plan(wish, now), str(wish.host))
     return now
-
-
-def _file_step(change: Transaction, step: Step) -> None:
-    directory = step.target.rpartition("/")[0]
-    # Of a file that a link is to replace, the plan knows that it is one and not its content.
-    expected = None if step.before == "file" else step.before
-    match step.action:
-        case "make-directory":
-            mode, owner = str(step.settings["mode"]), str(step.settings["owner"])
-            change.make_directory(step.target, mode=int(mode, 8), owner=owner)
-        case "write" if step.content is not None:
-            mode, owner = str(step.settings["mode"]), str(step.settings["owner"])
-            change.write(step.target, step.content, mode=int(mode, 8), owner=owner, expected=step.before)
-        case "link":
-            change.link(step.target, str(step.settings["to"]), expected=expected)
-        case "move":
-            change.move(step.target, f"{directory}/{step.settings['to']}", expected=expected)
-        case "remove":
-            change.remove(step.target, expected=expected)
-        case _:
-            raise NotReady(f"this run cannot do the step {step.action} on {step.target}")

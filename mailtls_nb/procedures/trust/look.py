@@ -7,23 +7,20 @@ import secrets
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mailtls_nb.errors import BadParameter, NotReady
+from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
-from mailtls_nb.observe.certificate_files import file_status
-from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.message import send_message, verified_by_receiver, verified_by_sender
-from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.openssl_verify import verified_by
 from mailtls_nb.observe.port25 import Presented, presented_on_port25
-from mailtls_nb.observe.trust_store import observe_trust_store
 from mailtls_nb.pki.certificates import certificate_pem
 from mailtls_nb.pki.partner_ca import check_beside
+from mailtls_nb.procedures import host_look
+from mailtls_nb.procedures.host_look import HostLook
 from mailtls_nb.procedures.procedure import Context
-from mailtls_nb.procedures.trust.observation import HostLook, Offered, Seen, TrustBefore
+from mailtls_nb.procedures.trust.observation import Offered, Seen, TrustBefore
 from mailtls_nb.procedures.trust.wish import TrustWish
-from mailtls_nb.sendmail.cf import access_database, options
 from mailtls_nb.testbed.testbed import DOMAIN, GUESTS, HOSTS
 
 # Of the testbed's hosts and guests: Postfix and Exim have a program of that name too.
@@ -39,27 +36,11 @@ def look(context: Context, wish: TrustWish, offered: Offered) -> TrustBefore:
 
 def look_at_host(context: Context, wish: TrustWish, offered: Offered) -> HostLook:
     """The host's configuration and whom it trusts; raises CertificateRefused for a CA that cannot stand beside them."""
-    host = context.host(wish.host)
-    layout = observe_layout(host)
-    if wish.partner == layout.canonical_name.lower():
+    found = host_look.look_at_host(context.host(wish.host), offered.certificates)
+    if wish.partner == found.layout.canonical_name.lower():
         raise BadParameter("partner", f"{wish.partner} is {wish.host} itself", do="name the other organisation's host")
-    mc, cf = needed_file(host, layout.mc), needed_file(host, layout.cf)
-    mc_status = file_status(host, layout.mc)
-    if mc_status is None:
-        raise NotReady(f"{host.name}: {layout.mc} cannot be looked at", left="nothing was touched")
-    set_there = options(cf)
-    store = observe_trust_store(
-        host,
-        ca_path=_absolute(host, "CACertPath", set_there.get("CACertPath", "")) or layout.cert_dir,
-        ca_file=set_there.get("CACertFile", ""),
-        crl_path=_absolute(host, "CRLPath", set_there.get("CRLPath", "")),
-        crl_file=set_there.get("CRLFile", ""),
-        own=set_there.get("ServerCertFile", "") or set_there.get("ClientCertFile", ""),
-        offered=offered.certificates,
-    )
-    found = HostLook(layout, mc, mc_status, cf, store, *_access(host, cf))
     if wish.trusts:
-        check_beside(offered.certificates, trusted=found.trusted, own=store.own, where=wish.partner_ca)
+        check_beside(offered.certificates, trusted=found.trusted, own=found.store.own, where=wish.partner_ca)
     return found
 
 
@@ -117,21 +98,3 @@ def _leads(context: Context, presented: Presented, offered: Offered) -> str:
     chain = [certificate.public_bytes(Encoding.PEM).decode() for certificate in presented.chain]
     # By an intermediate too: its root may be trusted on the host already.
     return verified_by(context.here, chain, trusted_file=str(trusted), purpose="sslserver", by_intermediate=True)
-
-
-def _absolute(host: Host, option: str, path: str) -> str:
-    if path and not path.startswith("/"):
-        raise NotReady(
-            f"{host.name}: {option} in sendmail.cf is {path!r}, which is no whole path",
-            left="nothing was touched",
-            do=f"set {option} to a path that starts with /",
-        )
-    return path.rstrip("/") if path != "/" else path
-
-
-def _access(host: Host, cf: bytes) -> tuple[bytes, str]:
-    """The text of the access map, and its file; a map of another kind than makemap's has none."""
-    database = access_database(cf)
-    if database is None or not database.made_by_makemap:
-        return b"", ""
-    return host.read(database.text) or b"", database.text

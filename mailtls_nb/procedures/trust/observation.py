@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.observe.port25 import Presented
-from mailtls_nb.observe.trust_store import StoreDirectory, TrustStore
 from mailtls_nb.pki.certificates import certificate_pem, fingerprint, is_issued_by
-from mailtls_nb.pki.hashed_directory import Entry
-from mailtls_nb.sendmail.cf import options
-from mailtls_nb.sendmail.layout import Layout
-
-# CRLPath came with 8.16.1 (its RELEASE_NOTES); before, one CRL at most can be used.
-_CRL_PATH_SINCE = (8, 16, 1)
+from mailtls_nb.procedures.host_look import HostLook
 
 
 @dataclass(frozen=True)
@@ -36,72 +28,6 @@ class Offered:
     def pem(self) -> bytes:
         """All CA certificates, one after the other."""
         return certificate_pem(self.certificates)
-
-
-@dataclass(frozen=True)
-class HostLook:
-    """The host's configuration and whom it trusts.
-
-    ``access`` is the text of its access map, which may hold passwords; empty where there is none. ``access_name`` is
-    its file.
-    """
-
-    layout: Layout
-    mc: bytes
-    mc_status: FileStatus
-    cf: bytes
-    store: TrustStore
-    access: bytes = field(repr=False)
-    access_name: str
-
-    @property
-    def options(self) -> Mapping[str, str]:
-        return options(self.cf)
-
-    @property
-    def ca_path(self) -> str:
-        """The directory of hash links: the one in use, else the one that will be."""
-        return self.store.ca_path.path
-
-    @property
-    def ca_file(self) -> str:
-        return self.options.get("CACertFile", "")
-
-    @property
-    def is_server(self) -> bool:
-        """Whether it has a certificate to do STARTTLS with as a server."""
-        return "ServerCertFile" in self.options
-
-    @property
-    def knows_crl_path(self) -> bool:
-        return self.layout.version >= _CRL_PATH_SINCE
-
-    @property
-    def crl_directory(self) -> StoreDirectory:
-        """Where CRLs with their links lie, or will."""
-        return self.store.crl_path or self.store.ca_path
-
-    @property
-    def verifies(self) -> bool:
-        """Whether sendmail verifies anybody: it loads CACertFile and CACertPath only together (8.17.1, measured)."""
-        return self.store.ca_file is not None and "CACertPath" in self.options
-
-    @property
-    def trusted(self) -> tuple[x509.Certificate, ...]:
-        """The CA certificates that sendmail trusts."""
-        return self.store.trusted if self.verifies else ()
-
-    def missing(self, offered: Offered) -> tuple[x509.Certificate, ...]:
-        """The certificates offered that sendmail does not trust yet."""
-        return tuple(certificate for certificate in offered.certificates if certificate not in self.trusted)
-
-    def entries_of(self, certificate: x509.Certificate) -> tuple[Entry, ...]:
-        """Every name in the directory that leads to this certificate, whether OpenSSL finds it or not."""
-        return tuple(entry for entry in self.store.ca_path.entries if certificate in entry.certificates)
-
-    def hash_of(self, offered: Offered, certificate: x509.Certificate) -> str:
-        """The hash of its name by the host's OpenSSL."""
-        return self.store.hashes[offered.certificates.index(certificate)].current
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory
+from mailtls_nb.observe.trust_store import StoredFile
 from mailtls_nb.pki.certificates import fingerprint, is_issued_by, key_info
-from mailtls_nb.pki.hashed_directory import Kind, LinkStep, arranged, writable_directory
 from mailtls_nb.pki.partner_crl import check_not_older
-from mailtls_nb.plan import Plan, Step, sha256
+from mailtls_nb.plan import Plan, Step
+from mailtls_nb.procedures import store_steps
 from mailtls_nb.procedures.configuration import configuration_steps
 from mailtls_nb.procedures.trust.demanded import rules_that_need
 from mailtls_nb.procedures.trust.observation import TrustBefore, offered_fingerprints
@@ -22,10 +22,6 @@ from mailtls_nb.sendmail.access.entries import Entry
 from mailtls_nb.sendmail.mc import managed_settings
 
 RUNBOOK = "03-trust-partner"
-# CA certificates are no secret; a directory of ours may come to hold keys.
-_FILE_MODE, _DIRECTORY_MODE = 0o644, 0o700
-_OTHERS_WRITE = 0o022
-_PERMISSIONS = 0o777
 _UNTOUCHED = "nothing was touched"
 
 
@@ -67,43 +63,6 @@ class _Planned:
             return []
         return configuration_steps(self.where, look.layout, settings, mc=look.mc, mc_status=look.mc_status, cf=look.cf)
 
-    def file(self, directory: StoreDirectory, name: str, content: bytes, what: str) -> Iterator[Step]:
-        """Write a file unless it is there just so."""
-        path = f"{directory.path}/{name}"
-        there = directory.file(path)
-        _refuse_link(self.wish, there)
-        if there and there.sha256 == sha256(content) and there.status.mode & _PERMISSIONS == _FILE_MODE:
-            return
-        yield Step(
-            "write",
-            self.where,
-            path,
-            f"Write {what}.",
-            before=there.sha256 if there else "absent",
-            content=content,
-            settings={"mode": f"{_FILE_MODE:04o}", "owner": self.owner},
-        )
-
-    def links(
-        self,
-        directory: StoreDirectory,
-        name_hash: str,
-        kind: Kind,
-        *,
-        add: Sequence[str] = (),
-        drop: Sequence[str] = (),
-    ) -> Iterator[Step]:
-        """The steps over the links of one hash."""
-        for step in arranged(directory.entries, name_hash, kind, add=add, drop=drop):
-            yield Step(
-                step.action,
-                self.where,
-                f"{directory.path}/{step.name}",
-                _link_sentence(step),
-                before=step.before,
-                settings={"to": step.to} if step.to else {},
-            )
-
 
 class _Trust(_Planned):
     """Trusting it: files before the links that lead to them."""
@@ -115,7 +74,7 @@ class _Trust(_Planned):
                 left=_UNTOUCHED,
                 do="ask the partner whether it has been compromised, and for a new certificate",
             )
-        look, missing = self.host, self.host.missing(self.before.offered)
+        look, missing = self.host, self.host.missing(self.before.offered.certificates)
         if look.store.ca_file is None:
             raise NotReady(
                 f"sendmail on {self.wish.host} has no CACertFile ({look.ca_file or 'not set'}): without one it does "
@@ -126,29 +85,36 @@ class _Trust(_Planned):
         steps: list[Step] = []
         crls = self.before.offered.crls
         if missing or crls:
-            steps += self._directory(look.store.ca_path)
+            steps += store_steps.directory(self.where, look.store.ca_path, owner=self.owner)
         for certificate in missing:
             name = self.wish.file_name(fingerprint(certificate), "pem")
             content = certificate.public_bytes(Encoding.PEM)
-            steps += self.file(look.store.ca_path, name, content, f"the CA certificate {_shown(certificate)}")
-        for name_hash in dict.fromkeys(look.hash_of(self.before.offered, c) for c in self.before.offered.certificates):
+            steps += store_steps.file(
+                self.where,
+                look.store.ca_path,
+                name,
+                content,
+                f"the CA certificate {_shown(certificate)}",
+                owner=self.owner,
+            )
+        for name_hash in dict.fromkeys(look.hash_of(c) for c in self.before.offered.certificates):
             added = [
                 self.wish.file_name(fingerprint(certificate), "pem")
                 for certificate in missing
-                if look.hash_of(self.before.offered, certificate) == name_hash
+                if look.hash_of(certificate) == name_hash
             ]
-            steps += self.links(look.store.ca_path, name_hash, "ca", add=added)
+            steps += store_steps.links(self.where, look.store.ca_path, name_hash, "ca", add=added)
         if crls and not look.knows_crl_path:
             self._refuse_second_crl()
         if crls and look.crl_directory is not look.store.ca_path:
-            steps += self._directory(look.crl_directory)
+            steps += store_steps.directory(self.where, look.crl_directory, owner=self.owner)
         for ca, crl in crls:
             steps += self._crl(ca, crl)
         return steps
 
     def wished_settings(self) -> dict[str, str]:
         settings, look = super().wished_settings(), self.host
-        if look.missing(self.before.offered) and "CACertPath" not in look.options:
+        if look.missing(self.before.offered.certificates) and "CACertPath" not in look.options:
             settings |= {"confCACERT_PATH": look.ca_path}
         for ca, _ in self.before.offered.crls:
             if not look.knows_crl_path:
@@ -156,22 +122,6 @@ class _Trust(_Planned):
             elif "CRLPath" not in look.options:
                 settings |= {"confCRL_PATH": look.crl_directory.path}
         return settings
-
-    def _directory(self, directory: StoreDirectory) -> list[Step]:
-        """The directory made where it is missing; refused where others may write what sendmail would trust."""
-        if directory.status is not None:
-            _refuse_writable(self.wish, directory)
-            return []
-        return [
-            Step(
-                "make-directory",
-                self.where,
-                directory.path,
-                "Make the directory for CA certificates, open to nobody else.",
-                before="absent",
-                settings={"mode": f"{_DIRECTORY_MODE:04o}", "owner": self.owner},
-            )
-        ]
 
     def _crl(self, ca: x509.Certificate, crl: x509.CertificateRevocationList) -> list[Step]:
         look = self.host
@@ -181,9 +131,9 @@ class _Trust(_Planned):
             check_not_older(there, crl, where=self.wish.partner_crl)
         name = self.wish.file_name(fingerprint(ca), "crl")
         what = f"the CRL of {openssl_dn(crl.issuer)}"
-        steps = list(self.file(directory, name, crl.public_bytes(Encoding.PEM), what))
+        steps = store_steps.file(self.where, directory, name, crl.public_bytes(Encoding.PEM), what, owner=self.owner)
         if look.knows_crl_path:
-            steps += self.links(directory, look.hash_of(self.before.offered, ca), "crl", add=[name])
+            steps += store_steps.links(self.where, directory, look.hash_of(ca), "crl", add=[name])
         else:
             self.needs_reload = bool(steps)
         return steps
@@ -209,11 +159,11 @@ class _Untrust(_Planned):
         self._refuse_what_stays()
         self._refuse_what_rules_need()
         steps: list[Step] = []
-        for name_hash in dict.fromkeys(look.hash_of(offered, certificate) for certificate in offered.certificates):
+        for name_hash in dict.fromkeys(look.hash_of(certificate) for certificate in offered.certificates):
             drop = [entry.name for c in offered.certificates for entry in look.entries_of(c) if entry.hash == name_hash]
             if drop:
-                _refuse_writable(self.wish, look.store.ca_path)
-                steps += self.links(look.store.ca_path, name_hash, "ca", drop=drop)
+                store_steps.refuse_writable(self.where, look.store.ca_path)
+                steps += store_steps.links(self.where, look.store.ca_path, name_hash, "ca", drop=drop)
             steps += self._crl_links(name_hash)
         # Last, since a link to a file that is gone hides those behind it.
         return [*steps, *self._files()]
@@ -229,7 +179,7 @@ class _Untrust(_Planned):
         drop = [entry.name for entry in directory.entries if entry.kind == "crl" and self._is_offered_ones(entry.crls)]
         of_hash = [name for name in drop if name.startswith(f"{name_hash}.")]
         if of_hash:
-            yield from self.links(directory, name_hash, "crl", drop=of_hash)
+            yield from store_steps.links(self.where, directory, name_hash, "crl", drop=of_hash)
 
     def _files(self) -> Iterator[Step]:
         """Files that this runbook wrote and that hold nothing else."""
@@ -321,24 +271,6 @@ def _reload(wish: TrustWish, before: TrustBefore) -> Step:
     return Step("reload", str(wish.host), service.name, sentence, settings={"how": service.reload})
 
 
-def _refuse_writable(wish: TrustWish, directory: StoreDirectory) -> None:
-    if directory.status is not None and directory.status.mode & _OTHERS_WRITE:
-        raise NotReady(
-            f"{wish.host}: " + writable_directory(directory.path, directory.status.mode),
-            left=_UNTOUCHED,
-            do=f"see what is linked there, then take that right away: chmod go-w {directory.path}",
-        )
-
-
-def _refuse_link(wish: TrustWish, there: StoredFile | None) -> None:
-    if there is not None and there.status.is_link:
-        raise NotReady(
-            f"{there.path} on {wish.host} is a symbolic link: writing would part it from what it names",
-            left=_UNTOUCHED,
-            do="remove the link, or put a file in its place",
-        )
-
-
 def _is_twin(one: x509.Certificate, other: x509.Certificate) -> bool:
     return one.subject == other.subject and key_info(one.public_key()) == key_info(other.public_key())
 
@@ -354,14 +286,3 @@ def _same_ca(one: x509.CertificateRevocationList, other: x509.CertificateRevocat
 def _shown(certificate: x509.Certificate) -> str:
     ends = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     return f"{openssl_dn(certificate.subject)} (until {ends}, SHA-256 {fingerprint(certificate)})"
-
-
-def _link_sentence(step: LinkStep) -> str:
-    match step.action:
-        case "link":
-            instead = "" if step.before == "absent" else f", in place of a {step.before} that leads to nothing"
-            return f"Make the link by which OpenSSL finds {step.to}{instead}."
-        case "move":
-            return f"Rename this to {step.to}: a gap before it would hide it."
-        case _:
-            return f"Remove this {'link' if step.before.startswith('link') else 'file'}."
