@@ -16,7 +16,8 @@ from mailtls_nb.pki.index import Row, parse_row
 class Survey:
     """What was found: the rows asked for, all rows that are revoked, and the newest of the others.
 
-    ``newest`` is neither revoked nor ended, or None. ``named`` says of each row asked for by which names its certificate goes; only its subject where the file is gone.
+    ``newest`` is neither revoked nor ended, or None. ``named`` says of each row asked for by which names its
+    certificate goes; only its subject where the file is gone.
     """
 
     asked: list[Row] = field(default_factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.pki import revoking
+from mailtls_nb.pki.crl import sign_crl
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.testbed import Testbed
@@ -68,7 +68,7 @@ def directory(first: Ran, ready: Path) -> CADirectory:
 
 
 @pytest.fixture
-def issue(directory: CADirectory, pristine: Testbed) -> Iterator[x509.Certificate]:
+def issue(directory: CADirectory, pristine: Testbed) -> x509.Certificate:
     """A new certificate for other.example.test."""
     key = ec.generate_private_key(ec.SECP256R1()).public_key()
     settings = {"roles": "both", "valid_days": 30, "passphrase": pristine.passphrase(), "now": datetime.now(UTC)}
@@ -139,7 +139,11 @@ def test_by_serial_and_by_every_name(
     issue: x509.Certificate, runbooks: Runbooks, machines: Machines, directory: CADirectory
 ) -> None:
     """Listed first; approved by digest; a certificate issued in between makes the digest stale."""
-    given = {"hostname": "alias.example.test", "crl_hosts": "testbed:relay", "revocation_reason": "keyCompromise"}
+    given: dict[str, str | int] = {
+        "hostname": "alias.example.test",
+        "crl_hosts": "testbed:relay",
+        "revocation_reason": "keyCompromise",
+    }
     planned = runbooks("05", **given, approve="")
     serial = serial_text(issue.serial_number)
     assert serial in planned.shown["observe"]
@@ -158,9 +162,23 @@ def test_a_compromised_key_gets_no_certificate_from_02(
     directory: CADirectory, runbooks: Runbooks, pristine: Testbed, tmp_path: Path
 ) -> None:
     openssl(
-        tmp_path, *["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "key", "-subj", "/CN=x", "-out", "csr"]
+        tmp_path,
+        *[
+            "req",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "key",
+            "-subj",
+            "/CN=x",
+            "-out",
+            "csr",
+        ],
     )
-    given = {"hostname": "laptop.example.test", "csr": str(tmp_path / "csr"), "valid_days": 30}
+    given: dict[str, str | int] = {"hostname": "laptop.example.test", "csr": str(tmp_path / "csr"), "valid_days": 30}
     assert runbooks("02", **given).outcome == "changed"
     revoked = {"hostname": "laptop.example.test", "crl_hosts": "testbed:relay", "revocation_reason": "keyCompromise"}
     assert runbooks("05", **revoked).outcome == "changed"
@@ -184,7 +202,7 @@ def test_what_a_host_has_is_said_and_replaced(
 ) -> None:
     path = machines.relay.sh(f"ls {CERTS}/ca-*.crl").strip()
     past = datetime(2020, 1, 1, tzinfo=UTC)
-    ended = revoking.sign_crl(
+    ended = sign_crl(
         directory.ca_certificate, directory.signing_key(pristine.passphrase()), [], number=1, now=past, days=1
     )
     good = machines.relay.sh(f"cat {path}")
@@ -231,7 +249,8 @@ def test_a_host_that_fails_is_put_back_and_the_next_run_goes_on_with_it(
     issue: x509.Certificate, runbooks: Runbooks, machines: Machines, ready: Path
 ) -> None:
     """The second of two hosts: its daemon does not come back with what is read at its start."""
-    given = {"serial": serial_text(issue.serial_number), "crl_days": 9}
+    serial = serial_text(issue.serial_number)
+    given: dict[str, str | int] = {"serial": serial, "crl_days": 9}
     tree = machines.partner.tree()
     # sendmail loads its CRLFile at start; a file system that fails for it stands for any fault of the host.
     machines.partner.sh("mv /usr/bin/openssl /usr/bin/openssl.away; cp /bin/false /usr/bin/openssl")
@@ -256,7 +275,7 @@ def test_a_host_that_fails_is_put_back_and_the_next_run_goes_on_with_it(
     assert "could not be put into force on testbed:partner" in ran.said
     assert "in force on testbed:relay, not on testbed:partner" in ran.said
     assert machines.partner.tree() == tree
-    assert "R\t" in next(line for line in (ready / "index.txt").read_text().splitlines() if given["serial"] in line)
+    assert "R\t" in next(line for line in (ready / "index.txt").read_text().splitlines() if serial in line)
     ran = runbooks("05", **given)
     assert ran.outcome == "changed"
     assert {step["where"] for step in ran.record["plan"]["steps"]} == {"testbed:partner"}

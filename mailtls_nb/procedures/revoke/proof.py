@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -182,15 +183,18 @@ def _live(context: Context, wish: RevokeWish, before: RevokeBefore, at: CrlHost)
     """Connections to the host by who can show a certificate; only to one that does TLS as a server."""
     if not at.look.is_server:
         return {}
-    words = {}
-    with ExitStack() as stack:
-        for name, client, expected in (
-            ("by_revoked", _revoked_client(context, wish, before, at, stack), _FAIL),
-            ("by_good", _good_client(context, before, at), _OK),
-        ):
-            if client is not None:
-                words[name] = _word(context, at, client, expected)
-    return words
+    with ExitStack() as stack, ThreadPoolExecutor() as pool:
+        asked = {
+            "by_revoked": (_revoked_client(context, wish, before, at, stack), _FAIL),
+            "by_good": (_good_client(context, before, at), _OK),
+        }
+        # Each waits some seconds for the server's replies: both at the same time.
+        words = {
+            name: pool.submit(_word, context, at, client, expected)
+            for name, (client, expected) in asked.items()
+            if client is not None
+        }
+        return {name: word.result() for name, word in words.items()}
 
 
 def _revoked_client(
