@@ -41,8 +41,10 @@ class Clock:
 
 
 def observe_clock(host: Host, now: Callable[[], datetime]) -> Clock:
-    """Ask the host for its time. What the way there and back, and the second told, may account for counts as no
-    difference: a slow transport does not make a clock look wrong. Raises CommandFailed.
+    """Ask the host for its time. Raises CommandFailed.
+
+    What the way there and back, and the second told, may account for counts as no difference: a slow transport does not
+    make a clock look wrong.
     """
     before = now()
     completed = host.run(_ARGV, timeout_s=_TIMEOUT_S).check("asking for the time", left="nothing was touched")

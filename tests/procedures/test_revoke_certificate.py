@@ -57,8 +57,9 @@ def first(ready: Path, runbooks: Runbooks, machines: Machines) -> Ran:
     ran = runbooks("05")
     assert ran.error is None
     for name, from_line in since.items():
-        # Before and after, the finder of the key and a host with a good certificate.
-        assert words(getattr(machines, name), from_line) == ["OK", "OK", "FAIL", "OK"]
+        # Before and after, the finder of the key and a host with a good certificate, at the same time.
+        logged = words(getattr(machines, name), from_line)
+        assert (logged[:2], sorted(logged[2:])) == (["OK", "OK"], ["FAIL", "OK"])
     return ran
 
 
@@ -78,13 +79,12 @@ def issue(directory: CADirectory, pristine: Testbed) -> x509.Certificate:
 def test_the_record_says_what_was_done_and_seen(first: Ran) -> None:
     assert (first.outcome, first.exit_status) == ("changed", 0)
     assert first.actions == ["revoke", "sign-crl", *["write", "write", "build", "reload"] * 2]
-    seen = {claim.split(" 3")[0] if claim.startswith("the certificate") else claim for claim in first.claims}
     for host in ("testbed:relay", "testbed:partner"):
         assert first.claims[f"the CRL on {host} is ours and current"] == ("verify OK, number 1", "inspection")
         assert first.claims[f"a certificate that is not revoked verifies on {host}"] == ("OK", "inspection")
         assert first.claims[f"a client that shows a revoked certificate to {host}"] == ("verify=FAIL", "live")
         assert first.claims[f"a client that shows a good certificate to {host}"] == ("verify=OK", "live")
-    assert len(seen) == len(first.claims) == 10
+    assert len(first.claims) == 10
     assert all(claim["fails_when"] for claim in first.record["claims"] if claim["negative"])
     assert "lost.example.test" in first.shown["observe"]
 
@@ -161,23 +161,9 @@ def test_by_serial_and_by_every_name(
 def test_a_compromised_key_gets_no_certificate_from_02(
     directory: CADirectory, runbooks: Runbooks, pristine: Testbed, tmp_path: Path
 ) -> None:
-    openssl(
-        tmp_path,
-        *[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            "key",
-            "-subj",
-            "/CN=x",
-            "-out",
-            "csr",
-        ],
-    )
+    name = ("-subj", "/CN=laptop.example.test", "-addext", "subjectAltName=DNS:laptop.example.test")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "key")
+    openssl(tmp_path, "req", *key, *name, "-out", "csr")
     given: dict[str, str | int] = {"hostname": "laptop.example.test", "csr": str(tmp_path / "csr"), "valid_days": 30}
     assert runbooks("02", **given).outcome == "changed"
     revoked = {"hostname": "laptop.example.test", "crl_hosts": "testbed:relay", "revocation_reason": "keyCompromise"}
@@ -200,6 +186,7 @@ def test_a_compromised_key_gets_no_certificate_from_02(
 def test_what_a_host_has_is_said_and_replaced(
     content: str, said: str, directory: CADirectory, runbooks: Runbooks, machines: Machines, pristine: Testbed
 ) -> None:
+    runbooks("05", action="refresh", crl_hosts="testbed:relay", crl_days=7)
     path = machines.relay.sh(f"ls {CERTS}/ca-*.crl").strip()
     past = datetime(2020, 1, 1, tzinfo=UTC)
     ended = sign_crl(
@@ -252,14 +239,6 @@ def test_a_host_that_fails_is_put_back_and_the_next_run_goes_on_with_it(
     serial = serial_text(issue.serial_number)
     given: dict[str, str | int] = {"serial": serial, "crl_days": 9}
     tree = machines.partner.tree()
-    # sendmail loads its CRLFile at start; a file system that fails for it stands for any fault of the host.
-    machines.partner.sh("mv /usr/bin/openssl /usr/bin/openssl.away; cp /bin/false /usr/bin/openssl")
-    try:
-        ran = runbooks.disturbed(lambda: None, "05", **given)
-    finally:
-        machines.partner.sh("mv /usr/bin/openssl.away /usr/bin/openssl")
-    assert (ran.outcome, ran.exit_status) == ("failed", 2), "without openssl there is nothing to look with"
-    assert machines.partner.tree() == tree
 
     def break_it() -> None:
         machines.partner.sh(

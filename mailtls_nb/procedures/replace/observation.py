@@ -35,11 +35,15 @@ class Showing:
 
 @dataclass(frozen=True)
 class OurHost:
-    """One of our mail servers. ``own`` are the certificates in service there, each file once."""
+    """One of our mail servers. ``own`` are the certificates in service there, each file once.
+
+    ``ca_file_content`` is what CACertFile holds, a file that 02 has written: no key is in it.
+    """
 
     address: HostAddress
     look: HostLook
     own: tuple[OwnCertificate, ...]
+    ca_file_content: bytes
     to_reissue: tuple[Showing, ...] = ()
 
     @property
@@ -64,17 +68,11 @@ class OurHost:
 
 
 @dataclass(frozen=True)
-class Names:
-    """Host names that valid certificates of the old CA are for, and that the new one has certified none for."""
-
-    still_old: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class ReplaceBefore:
     """Everything before the change. ``new`` is None where the new CA is still to be made, at ``new_path``.
 
-    ``cross`` is the new CA's certificate by the old one; ``succession`` how far the change has come.
+    ``cross`` is the new CA's certificate by the old one; ``succession`` how far the change has come. ``still_old`` are
+    host names that valid certificates of the old CA are for, and none of the new one's.
     """
 
     at: datetime

@@ -17,7 +17,7 @@ from mailtls_nb.procedures.host_look import look_at_host
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, RevokeBefore
 from mailtls_nb.procedures.revoke.wish import RevokeWish
-from mailtls_nb.testbed.lost_key import lost_key
+from mailtls_nb.testbed.shown_certificates import lost_key
 
 _UNTOUCHED = "nothing was touched"
 _FILES = (("ServerCertFile", "ServerKeyFile"), ("ClientCertFile", "ClientKeyFile"))

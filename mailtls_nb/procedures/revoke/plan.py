@@ -75,9 +75,9 @@ def host_steps(host: CrlHost, ca: x509.Certificate, content: bytes | None) -> li
     if not _by_path(host, ca) and not in_use:
         steps += store_steps.directory(where, look.store.ca_path, owner=look.layout.cert_owner)
         steps += _file(host, ca, crl_file_name(ca), content)
-    elif in_use and _is_ours_to_write(host, ca):
+    elif in_use and in_use not in {step.target for step in steps} and _is_ours_to_write(host, ca):
         steps += _file_in_use(host, in_use, content)
-    needs_reload = bool(steps) and (bool(in_use) or not _by_path(host, ca))
+    needs_reload = (bool(steps) and not _by_path(host, ca)) or any(step.target == in_use for step in steps)
     settings = wished_settings(host, ca)
     if settings != (managed_settings(look.mc, name=look.layout.mc) or {}):
         steps += configuration_steps(where, look.layout, settings, mc=look.mc, mc_status=look.mc_status, cf=look.cf)

@@ -25,7 +25,7 @@ from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.revoke.observation import CrlHost, RevokeBefore, crl_file_name
 from mailtls_nb.procedures.revoke.wish import RevokeWish
 from mailtls_nb.sendmail.cf import smtp_listener
-from mailtls_nb.testbed.lost_key import found_by
+from mailtls_nb.testbed.shown_certificates import shown_by
 from mailtls_nb.verdict import Claim
 
 _OK, _FAIL, _REVOKED = "verify=OK", "verify=FAIL", "certificate revoked"
@@ -205,7 +205,7 @@ def _revoked_client(
         certificate = x509.load_pem_x509_certificate(before.lost.read_bytes())
         if wish.on_testbed and certificate.serial_number in asked:
             probe = context.probe(wish.probe_from)
-            return Client("the finder", probe, stack.enter_context(found_by(probe, before.lost)), certificate)
+            return Client("the finder", probe, stack.enter_context(shown_by(probe, before.lost)), certificate)
     others = (client for client in _clients(context, before) if client.where != at.where)
     return next((client for client in others if client.certificate.serial_number in asked), None)
 

@@ -15,7 +15,7 @@ from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.revocation import Reason, revocation_reason
 from mailtls_nb.procedures.procedure import Values, check_common
 from mailtls_nb.procedures.signing_ca import SigningCA
-from mailtls_nb.testbed.lost_key import LOST_HOSTNAME
+from mailtls_nb.testbed.shown_certificates import LOST_HOSTNAME
 
 # As openssl, browsers and people write one: "serial=0A1B", "0x0a1b", "0A:1B".
 _LABEL = re.compile(r"(serial(\s+number)?\s*[=:]?\s*|0x)", re.IGNORECASE)
