@@ -74,6 +74,15 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
         *ON_A_HOST,
         *COMMON,
     ],
+    "06-renew-certificate": [
+        ("hostname", "relay.example.test"),
+        ("renew_before_days", 30),
+        ("key", "new"),
+        ("revoke_old", "no"),
+        *ON_A_HOST,
+        *SIGNING,
+        *COMMON,
+    ],
     "07-check-host": [
         ("warn_days", 30),
         ("textfile", ""),
