@@ -10,6 +10,7 @@ from mailtls_nb.apply.transaction import heal
 from mailtls_nb.pki.certificates import is_issued_by
 from mailtls_nb.pki.crl import crl_pem
 from mailtls_nb.pki.index import serial_text
+from mailtls_nb.pki.succession import successor
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Table, Values
 from mailtls_nb.procedures.revoke.change import revoke_and_distribute
@@ -136,6 +137,11 @@ def _hosts_table(before: RevokeBefore) -> Table:
 
 def _remarks(wish: RevokeWish, before: RevokeBefore) -> tuple[str, ...]:
     found = [*before.ca.directory.remarks, *wish.ca.remarks()]
+    if (follows := successor(before.ca.directory.layout)) is not None:
+        found.append(
+            f"Another CA follows this one, in {follows.directory}: what that one has certified is revoked by a run "
+            "with that directory as ca_dir."
+        )
     for host in before.hosts:
         found += [f"{host.where}: {remark}" for remark in host.look.layout.remarks]
         found += _crl_file_remarks(host.where, before, host.look.options.get("CRLFile", ""))

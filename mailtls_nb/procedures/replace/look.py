@@ -96,7 +96,7 @@ def _showing(
         # Exactly this one: the other may be the one that signs for whoever names the old directory.
         ca=replace(wish.ca, directory=str(signer.path), follows=False),
     )
-    reason = f"it is of the other CA, and {signer.name} signs now"
+    reason = f"{signer.name} signs now"
     wanted = issue_wish(
         renewal, own, valid_roles(role), reason, ca_certificate=signer.ca_certificate, now=context.now()
     )

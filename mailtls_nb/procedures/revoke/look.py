@@ -12,6 +12,7 @@ from mailtls_nb.pki.crl import check_own_crl
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.revoking import newest_crl
+from mailtls_nb.pki.succession import signing_directory
 from mailtls_nb.pki.survey import Survey, survey
 from mailtls_nb.procedures.host_look import look_at_host
 from mailtls_nb.procedures.procedure import Context
@@ -35,7 +36,10 @@ def look(context: Context, wish: RevokeWish) -> RevokeBefore:
 
 def open_ca(context: Context, wish: RevokeWish) -> CADirectory:
     """The CA, with a passphrase that opens its key; raises NotReady, BadParameter, CADirectoryError."""
-    path = wish.ca.path(context.testbed)
+    path = wish.ca.named(context.testbed)
+    if path.is_dir():
+        # As long as hosts trust the old CA it needs a CRL; once it is withdrawn its successor does.
+        path = signing_directory(path, once="withdrawn")
     if not path.is_dir():
         raise NotReady(f"there is no CA at {path}", left=_UNTOUCHED, do="give the directory of the CA in ca_dir")
     directory = CADirectory.open(path)
