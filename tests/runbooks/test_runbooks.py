@@ -74,6 +74,17 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
         *ON_A_HOST,
         *COMMON,
     ],
+    "05-revoke-certificate": [
+        ("action", "revoke"),
+        ("serial", ""),
+        ("hostname", ""),
+        ("revocation_reason", "unspecified"),
+        ("crl_days", 30),
+        ("crl_hosts", "testbed:relay,testbed:partner"),
+        ("probe_from", "testbed:stranger"),
+        *SIGNING,
+        *COMMON,
+    ],
     "06-renew-certificate": [
         ("hostname", "relay.example.test"),
         ("renew_before_days", 30),
@@ -88,6 +99,17 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
         ("textfile", ""),
         *ON_A_HOST,
         ("audit_dir", ""),
+    ],
+    "09-replace-ca": [
+        ("stage", "both"),
+        ("new_common_name", "Example Mail CA 2"),
+        ("hosts", "testbed:relay"),
+        ("partners_confirmed", ""),
+        ("valid_days", 3650),
+        ("key_type", ""),
+        ("probe_from", "testbed:stranger"),
+        *SIGNING,
+        *COMMON,
     ],
 }
 
