@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mailtls_nb.pki import revoking
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
+from mailtls_nb.secret import Secret
 from mailtls_nb.testbed import Testbed
 from mailtls_nb.testbed.images import ensure_image
 from tests.procedures.conftest import Machine, Runbooks
@@ -28,6 +31,20 @@ def release(request: pytest.FixtureRequest, tmp_path: Path, testbed: Testbed) ->
         yield request.param, other
     finally:
         other.down()
+
+
+def trust_another_ca(runbooks: Runbooks, path: Path, **given: str | int) -> None:
+    """By 03, with a CRL: so that sendmail reads CRLs from CRLPath."""
+    other = {**given, "ca_dir": f"{path}/other"}
+    made = {key: value for key, value in other.items() if key in ("ca_dir", "ca_passphrase", "approve")}
+    assert runbooks("01", **made, common_name="Other CA").outcome == "changed"
+    ca = CADirectory.open(path / "other")
+    passphrase = Secret((path / "passphrase").read_bytes())
+    revoking.sign_new_crl(ca, days=7, passphrase=passphrase, now=datetime.now(UTC))
+    files = {"partner_ca": str(ca.layout.certificate), "partner_crl": str(ca.layout.crl)}
+    theirs = {**files, "partner": "mail.partner.invalid", "partner_ca_fingerprint": ca.fingerprint}
+    hosts = {key: given[key] for key in ("host", "probe_from", "approve")}
+    assert runbooks("03", **theirs, **hosts).outcome == "changed"
 
 
 def verified(machine: Machine, since: int, address: str) -> list[str]:
@@ -61,6 +78,9 @@ def test_what_is_revoked_is_refused_and_a_good_one_is_not(
         major, minor = RELEASES[name]
         assert f"sendmail {major}.{minor}" in ran.shown["observe"]
     hosts = f"docker://{relay.name},docker://{machines['partner'].name}"
+    knows_crl_path = RELEASES[name] >= (8, 16)
+    if knows_crl_path:
+        trust_another_ca(runbooks, tmp_path, host=f"docker://{relay.name}", **ca)
     since = len(relay.log().splitlines())
     ran = runbooks("05", **ca, hostname="partner.example.test", revocation_reason="keyCompromise", crl_hosts=hosts)
     assert ran.outcome == "changed", ran.error
@@ -68,6 +88,9 @@ def test_what_is_revoked_is_refused_and_a_good_one_is_not(
     assert ran.claims[f"a client that shows a revoked certificate to {where}"] == ("verify=FAIL", "live")
     assert ran.claims[f"a client that shows a good certificate to {where}"] == ("verify=OK", "live")
     assert verified(relay, since, testbed.address("partner"))[:2] == ["OK", "FAIL"]
+    # CRLPath is read at each handshake: that it counts without a reload is proved by what was logged.
+    on_relay = [step["action"] for step in ran.record["plan"]["steps"] if step["where"] == where]
+    assert on_relay == (["write", "link"] if knows_crl_path else ["write", "write", "build", "reload"])
     (row,) = [row for row in CADirectory.open(tmp_path / "ca").rows() if row.status == "R"]
     claim = f"the certificate {serial_text(row.serial)} is refused on {where}"
     assert ran.claims[claim] == ("certificate revoked", "inspection")
@@ -83,6 +106,3 @@ def test_what_is_revoked_is_refused_and_a_good_one_is_not(
         machines["partner"].sh("sleep 0.2")
     assert words == ["FAIL"]
     assert runbooks("05", **ca, action="refresh", crl_hosts=hosts).outcome == "unchanged"
-    # A CRL on CRLPath is read at each handshake, where the release knows it.
-    if RELEASES[name] < (8, 16):
-        assert "confCRL_PATH" not in relay.sh("cat /etc/mail/sendmail.mc")
