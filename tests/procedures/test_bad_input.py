@@ -96,6 +96,24 @@ def audit_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("04", "on_failure", "PERM", "parameter on_failure"),
         ("04", "everyone", "yes, please", "parameter everyone"),
         ("04", "probe_from", "testbed:relay", "is the host itself"),
+        ("06", "hostname", "", "parameter hostname"),
+        ("06", "hostname", "relay.example.test;id", "parameter hostname"),
+        ("06", "hostname", "*.example.test", "parameter hostname"),
+        ("06", "hostname", "relay.example.test\n", "parameter hostname: holds a control character"),
+        ("06", "renew_before_days", "-1", "-1 days is not between 0 and 3650"),
+        ("06", "renew_before_days", "3651", "3651 days is not between 0 and 3650"),
+        ("06", "renew_before_days", "30.5", "is not a whole number"),
+        ("06", "renew_before_days", "soon", "is not a whole number"),
+        ("06", "key", "old", "parameter key: 'old' is none of: new, same"),
+        ("06", "key", "", "parameter key"),
+        ("06", "revoke_old", "true", "parameter revoke_old: 'true' is none of: no, yes"),
+        ("06", "host", "ssh://root:secret-word@relay", "holds a password"),
+        ("06", "host", "relay.example.test", "is not a host's address"),
+        ("06", "probe_from", "testbed:relay", "is the host itself"),
+        ("06", "ca_dir", "/srv/ca", "testbed is the passphrase of the testbed's own CA"),
+        ("06", "ca_passphrase", PASSPHRASE, "is not a reference to a secret"),
+        ("06", "approve", "yes", "parameter approve"),
+        ("06", "valid_days", "365", "is not a parameter of this runbook"),
         ("01", "common_name", "", "parameter common_name"),
         ("01", "common_name", "a\x1b[31m", "control character"),
         ("01", "common_name", "Example\nMail CA", "control character"),
@@ -207,6 +225,9 @@ def test_a_certificate_may_not_outlive_its_ca(runs: Runbooks, own: dict[str, str
 
 def test_a_ca_that_is_not_there(runs: Runbooks, own: dict[str, str]) -> None:
     ran = runs("02", **own, host="docker://mailtls-nb-nowhere", probe_from="here")
+    assert ran.exit_status == 2
+    assert "make it with the runbook 01-create-ca first" in ran.said
+    ran = runs("06", **own, host="docker://mailtls-nb-nowhere", probe_from="here")
     assert ran.exit_status == 2
     assert "make it with the runbook 01-create-ca first" in ran.said
 

@@ -8,10 +8,13 @@ import shlex
 import shutil
 import stat
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mailtls_nb.pki import revoking
+from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.testbed import Testbed
 from tests.procedures.conftest import Machine, Machines, Runbooks
 
@@ -68,6 +71,15 @@ def test_a_host_named_by_its_container(machines: Machines, runbooks: Runbooks, o
     assert machines.stranger.sh("ls -d /var/lib/mailtls-nb 2>/dev/null || :") == ""
     again = runbooks("02", **given)
     assert (again.outcome, again.actions) == ("unchanged", [])
+
+    assert runbooks("06", **given).outcome == "unchanged"
+    ca = CADirectory.open(Path(own_ca["ca_dir"]))
+    revoking.revoke(ca, [row.serial for row in ca.rows()], "superseded", now=datetime.now(UTC))
+    renewed = runbooks("06", **given)
+    assert (renewed.outcome, renewed.exit_status) == ("changed", 0)
+    assert list(renewed.claims) == [*CLAIMS, "the key in /etc/mail/certs/relay.example.test.pem is a new one"]
+    assert mails(machines.relay) == mails(machines.stranger) == mails(machines.partner) == []
+    assert runbooks("06", **given).outcome == "unchanged"
 
 
 @pytest.fixture

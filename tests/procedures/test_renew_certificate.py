@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from mailtls_nb.pki.revocation import Reason
 from mailtls_nb.pki.succession import Succession
 from mailtls_nb.testbed import Testbed
 from tests.procedures.ageing import Installed, old_ca, serial_on_port, statuses
-from tests.procedures.conftest import Machines, Runbooks
+from tests.procedures.conftest import Machines, Ran, Runbooks
 
 pytestmark = pytest.mark.testbed
 
@@ -39,6 +41,13 @@ def relay(ca: CADirectory, machines: Machines, runbooks: Runbooks) -> Installed:
     """The certificate of relay, put into service by 02."""
     assert runbooks("02").outcome == "changed"
     return Installed(machines.relay, f"{CERTS}/{RELAY}.pem")
+
+
+@pytest.fixture(scope="module")
+def renew(machines: Machines, runbooks: Runbooks) -> Callable[..., Ran]:
+    """06 on hosts named by their containers, so that no mail is sent for the proof: half the time."""
+    stranger = f"docker://{machines.stranger.name}"
+    return partial(runbooks, "06", host=f"docker://{machines.relay.name}", probe_from=stranger, approve="auto")
 
 
 def listing(directory: Path) -> list[tuple[str, int, bytes]]:
@@ -96,36 +105,19 @@ def test_what_is_due_is_replaced_and_the_old_one_stays_valid(
     assert runbooks("06").outcome == "unchanged"
 
 
-def test_the_key_may_stay(
-    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, runbooks: Runbooks
-) -> None:
-    """Though the CA has a valid certificate for exactly this key and these names: the one that is due."""
-    old, key = relay.age(ca, pristine.passphrase(), 340), relay.public_key
-    shown = runbooks("06", key="same", approve="")
-    assert (shown.outcome, shown.actions, relay.serial) == ("planned", ["keep-key", *RENEWAL[1:]], old)
-    assert runbooks("06", key="same", approve=shown.digest).outcome == "changed"
-    assert relay.public_key == key
-    assert serial_on_port(machines.stranger, RELAY) == relay.serial != old
-    assert machines.relay.sh(f"stat -c '%a %U:%G' {relay.path}; ls {CERTS}").split() == [
-        *("600", "root:root"),
-        *("cacert.pem", f"{RELAY}.pem"),
-    ]
-    assert runbooks("06", key="same").outcome == "unchanged"
-
-
 def test_a_plan_that_holds_no_more_is_refused(
-    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, runbooks: Runbooks
+    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, renew: Callable[..., Ran]
 ) -> None:
     relay.age(ca, pristine.passphrase(), 340)
-    shown = runbooks("06", approve="")
-    assert runbooks("06", approve="").digest == shown.digest
-    other = runbooks("06", approve=shown.digest, revoke_old="yes")
+    shown = renew(approve="")
+    assert renew(approve="").digest == shown.digest
+    other = renew(approve=shown.digest, revoke_old="yes")
     assert other.exit_status == 2
     assert "wish: revoke_old was no, is yes" in other.said
     # Somebody else renews it.
     relay.age(ca, pristine.passphrase(), 341)
     state = machines.relay.tree(), listing(ca.path)
-    stale = runbooks("06", approve=shown.digest)
+    stale = renew(approve=shown.digest)
     assert (stale.exit_status, (machines.relay.tree(), listing(ca.path))) == (2, state)
     assert "State: nothing was touched" in stale.said
 
@@ -135,7 +127,7 @@ def test_the_old_one_is_back_where_the_new_one_is_not_seen(
     ca: CADirectory,
     pristine: Testbed,
     machines: Machines,
-    runbooks: Runbooks,
+    renew: Callable[..., Ran],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From where the proof looks, the name suddenly leads to another server."""
@@ -150,7 +142,7 @@ def test_the_old_one_is_back_where_the_new_one_is_not_seen(
 
     monkeypatch.setattr(Transaction, "reload", reload_and_mislead)
     try:
-        ran = runbooks("06", revoke_old="yes")
+        ran = renew(revoke_old="yes")
     finally:
         monkeypatch.undo()
         pristine.set_dns("stranger", pristine.hosts_lines())
@@ -162,7 +154,7 @@ def test_the_old_one_is_back_where_the_new_one_is_not_seen(
 
 
 def test_what_is_superseded_is_revoked_after_the_proof(
-    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, runbooks: Runbooks
+    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, renew: Callable[..., Ran]
 ) -> None:
     """With all that were superseded before; not what is for other names or roles, on whatever host that is."""
     due = relay.serial
@@ -183,7 +175,7 @@ def test_what_is_superseded_is_revoked_after_the_proof(
         for names, roles in unlike
     ]
     before = {serial for serial, status in statuses(ca).items() if status == "V"} - set(others)
-    ran = runbooks("06", revoke_old="yes")
+    ran = renew(revoke_old="yes")
     assert (ran.outcome, ran.actions) == ("changed", [*RENEWAL, "revoke"])
     after = statuses(ca)
     assert due in before
@@ -194,19 +186,26 @@ def test_what_is_superseded_is_revoked_after_the_proof(
     # Each was named before.
     assert all(f"{serial:X}" in ran.shown["plan"] for serial in before)
     assert "05-revoke-certificate with action refresh" in ran.shown["verdict"]
-    assert runbooks("06", revoke_old="yes").outcome == "unchanged"
+    assert renew(revoke_old="yes").outcome == "unchanged"
 
 
-def test_a_crl_that_is_there_tells_of_it_at_once(
-    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, runbooks: Runbooks, tmp_path: Path
+def test_the_key_may_stay_and_a_crl_that_is_there_tells_of_the_old_one(
+    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, renew: Callable[..., Ran]
 ) -> None:
+    """Though the CA has a valid certificate for exactly this key and these names: the one that is due."""
     revoking.sign_new_crl(ca, days=40, passphrase=pristine.passphrase(), now=datetime.now(UTC))
-    old = relay.age(ca, pristine.passphrase(), 340)
-    revoke_later = runbooks("06")
-    assert (revoke_later.outcome, statuses(ca)[old]) == ("changed", "V")
+    old, key = relay.age(ca, pristine.passphrase(), 340), relay.public_key
+    shown = renew(key="same", approve="")
+    assert (shown.outcome, shown.actions, relay.serial) == ("planned", ["keep-key", *RENEWAL[1:]], old)
+    assert renew(key="same", approve=shown.digest).outcome == "changed"
+    assert relay.public_key == key
+    assert serial_on_port(machines.stranger, RELAY) == relay.serial != old
+    there = machines.relay.sh(f"stat -c '%a %U:%G' {relay.path}; ls {CERTS}").split()
+    assert there == ["600", "root:root", "cacert.pem", f"{RELAY}.pem"]
     # As after a run that was killed before it revoked: just that is left to do.
+    assert statuses(ca)[old] == "V"
     state = machines.relay.state(), machines.relay.daemon()
-    ran = runbooks("06", revoke_old="yes")
+    ran = renew(revoke_old="yes")
     assert (ran.outcome, ran.actions) == ("changed", ["revoke"])
     assert (machines.relay.state(), machines.relay.daemon()) == state
     printed = subprocess.run(
@@ -217,18 +216,18 @@ def test_a_crl_that_is_there_tells_of_it_at_once(
     assert f"{relay.serial:X}" not in printed
     assert "X509v3 CRL Number: \n                2\n" in printed
     assert ran.claims[f"the CA's new CRL refuses {old:X}"][0] == "certificate revoked"
-    assert runbooks("06", revoke_old="yes").outcome == "unchanged"
+    assert renew(revoke_old="yes").outcome == "unchanged"
 
 
 def test_one_whose_key_is_lost_is_renewed_at_once_and_only_with_a_new_key(
-    relay: Installed, ca: CADirectory, machines: Machines, runbooks: Runbooks, tmp_path: Path
+    relay: Installed, ca: CADirectory, machines: Machines, runbooks: Runbooks, renew: Callable[..., Ran], tmp_path: Path
 ) -> None:
     csr = tmp_path / "request.csr"
     csr.write_text(machines.relay.sh(f"openssl req -new -key {relay.path} -subj /CN={RELAY}"))
     lost, key = relay.serial, relay.public_key
     revoke(ca, lost, "keyCompromise")
     state = machines.relay.state(), listing(ca.path)
-    refused = runbooks("06", key="same")
+    refused = renew(key="same")
     assert refused.exit_status == 2
     assert "may be in other hands" in refused.said
     assert "Next: run again with key new" in refused.said
@@ -236,7 +235,7 @@ def test_one_whose_key_is_lost_is_renewed_at_once_and_only_with_a_new_key(
     assert signed.exit_status == 2
     assert "may be in other hands" in signed.said
     assert (machines.relay.state(), listing(ca.path)) == state
-    ran = runbooks("06", revoke_old="yes")
+    ran = renew(revoke_old="yes")
     assert (ran.outcome, ran.actions) == ("changed", RENEWAL)
     assert "now: the CA has revoked it" in ran.shown["observe"]
     assert relay.public_key != key
@@ -265,21 +264,27 @@ def test_each_role_has_its_own_file_and_is_renewed_when_it_is_due(
 ) -> None:
     """And a certificate of another CA is left alone."""
     partner = machines.partner
+    of_partner = {
+        "hostname": "partner.example.test",
+        "host": f"docker://{partner.name}",
+        "probe_from": f"docker://{machines.stranger.name}",
+        "approve": "auto",
+    }
     server = Installed(partner, f"{CERTS}/partner.example.test-server.pem")
     client = Installed(partner, f"{CERTS}/partner.example.test-client.pem")
-    assert runbooks("02", **PARTNER, roles="server", key_type="rsa-2048", dns_names="mx.example.test").error is None
-    assert runbooks("02", **PARTNER, roles="client", valid_days=200).error is None
+    assert runbooks("02", **of_partner, roles="server", key_type="rsa-2048", dns_names="mx.example.test").error is None
+    assert runbooks("02", **of_partner, roles="client", valid_days=200).error is None
     of_server = server.serial
     client.age(ca, pristine.passphrase(), 190)
-    ran = runbooks("06", **PARTNER)
-    assert (ran.outcome, ran.actions, server.serial) == ("changed", RENEWAL, of_server)
-    assert (client.certificate.not_valid_after_utc - datetime.now(UTC)).days == 199
+    one = runbooks("06", **{**of_partner, "approve": ""})
+    assert one.actions == RENEWAL
+    assert [step["target"] for step in one.record["plan"]["steps"] if step["action"] == "install"] == [client.path]
     # Both at once.
     revoke(ca, of_server, "superseded")
-    revoke(ca, client.serial, "superseded")
-    both = runbooks("06", **PARTNER)
+    both = runbooks("06", **of_partner)
     assert (both.outcome, both.actions) == ("changed", RENEWAL * 2)
-    assert serial_on_port(machines.stranger, PARTNER["hostname"]) == server.serial != of_server
+    assert serial_on_port(machines.stranger, "partner.example.test") == server.serial != of_server
+    assert (client.certificate.not_valid_after_utc - datetime.now(UTC)).days == 199
     names = server.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["partner.example.test", "mx.example.test"]
     assert {statuses(ca)[installed.serial] for installed in (server, client)} == {"V"}
@@ -289,7 +294,7 @@ def test_each_role_has_its_own_file_and_is_renewed_when_it_is_due(
         f"-addext subjectAltName=DNS:partner.example.test -days 90 -keyout /root/k -out /root/c 2>/dev/null; "
         f"cat /root/c /root/k >{server.path}; rm /root/k"
     )
-    left_alone = runbooks("06", **PARTNER)
+    left_alone = runbooks("06", **of_partner)
     assert (left_alone.outcome, left_alone.actions) == ("unchanged", [])
     ends = f"is left alone: it ends on {datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}"
     assert f"{server.path}, in use as server" in left_alone.shown["observe"]
@@ -298,7 +303,13 @@ def test_each_role_has_its_own_file_and_is_renewed_when_it_is_due(
 
 
 def test_the_ca_that_has_taken_over_renews_what_the_old_one_issued(
-    relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, runbooks: Runbooks, tmp_path: Path
+    relay: Installed,
+    ca: CADirectory,
+    pristine: Testbed,
+    machines: Machines,
+    runbooks: Runbooks,
+    renew: Callable[..., Ran],
+    tmp_path: Path,
 ) -> None:
     old = relay.age(ca, pristine.passphrase(), 300)
     heir = old_ca(tmp_path / "heir", pristine.passphrase(), name="Next Mail CA", days_ago=10)
@@ -306,15 +317,15 @@ def test_the_ca_that_has_taken_over_renews_what_the_old_one_issued(
     succession.write_successor(ca.layout, Succession(heir.path, "reissue"))
     try:
         assert serial_on_port(machines.stranger, RELAY, old) == old
-        waits = runbooks("06")
+        waits = renew()
         assert (waits.outcome, waits.actions) == ("unchanged", [])
-        ran = runbooks("06", renew_before_days=90, revoke_old="yes")
+        ran = renew(renew_before_days=90, revoke_old="yes")
         assert (ran.outcome, ran.actions[-1]) == ("changed", "revoke")
         assert "was replaced: the one in" in ran.shown["observe"]
         assert relay.certificate.issuer == heir.ca_certificate.subject
         assert serial_on_port(machines.stranger, RELAY) == relay.serial
         assert (statuses(ca)[old], statuses(heir)) == ("Rsuperseded", {relay.serial: "V"})
-        assert runbooks("06", renew_before_days=90, revoke_old="yes").outcome == "unchanged"
+        assert renew(renew_before_days=90, revoke_old="yes").outcome == "unchanged"
         # 01 makes, or finds, the CA that was named.
         assert runbooks("01").outcome == "unchanged"
     finally:

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from mailtls_nb.cli import main
+from mailtls_nb.pki import revoking
+from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.testbed import Testbed
 from tests.procedures.conftest import Machines
 
@@ -84,13 +87,19 @@ def test_nothing_shows_the_passphrase_or_a_key(
         subprocess.run(["sleep", "0.2", "--", "0"], check=True)
         assert run("01", *given, *by_environment) == 0
         assert run("02", *given, *by_file, *hosts) == 0
+        ca = CADirectory.open(tmp_path / "ca")
+        revoking.revoke(ca, [row.serial for row in ca.rows()], "superseded", now=datetime.now(UTC))
+        # The key is taken from its file on the host.
+        assert run("06", *given, *by_environment, *hosts, "-p", "key", "same") == 0
     printed = capfd.readouterr()
 
-    (folder,) = audit.glob("*-02-*")
-    assert {"notebook.ipynb", "notebook.html", "record.json", "commands.jsonl"} <= {
-        path.name for path in folder.iterdir()
-    }
-    assert len((folder / "commands.jsonl").read_text().splitlines()) > 10
+    folders = [folder for number in ("02", "06") for folder in audit.glob(f"*-{number}-*")]
+    assert len(folders) == 2
+    for folder in folders:
+        assert {"notebook.ipynb", "notebook.html", "record.json", "commands.jsonl"} <= {
+            path.name for path in folder.iterdir()
+        }
+        assert len((folder / "commands.jsonl").read_text().splitlines()) > 10
     for word in (PASSPHRASE, KEY):
         assert word not in printed.out + printed.err
         # Another test run on this machine may be looking for keys itself: a key in an argument begins as keys do.

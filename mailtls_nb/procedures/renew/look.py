@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from cryptography import x509
+
 from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.layout import observe_layout
@@ -101,14 +103,30 @@ def _superseded(
             if certificate.serial_number not in stays
             and any(is_superseded(certificate, serving.wish, serving.certificate) for serving in in_service)
         )
-        if serials:
-            yield Superseded(issuer, serials, _crl_days(context, wish, issuer))
+        crl = revoking.newest_crl(issuer)
+        untold = tuple(_untold(issuer, crl, in_service, now)) if crl is not None else ()
+        crl_days = _crl_days(context, wish, issuer, crl) if crl is not None and (serials or untold) else 0
+        if serials or (untold and crl_days):
+            yield Superseded(issuer, serials, untold, crl_days)
 
 
-def _crl_days(context: Context, wish: RenewWish, issuer: CADirectory) -> int:
-    crl = revoking.newest_crl(issuer)
-    if crl is None:
-        return 0
+def _untold(
+    issuer: CADirectory, crl: x509.CertificateRevocationList, in_service: Sequence[InService], now: datetime
+) -> Iterator[int]:
+    """What a run revoked that was killed before it had signed the CRL."""
+    for row in revoking.revoked_rows(issuer):
+        if row.revoked is None or row.revoked.reason != "superseded" or row.not_after <= now:
+            continue
+        if crl.get_revoked_certificate_by_serial_number(row.serial) is not None:
+            continue
+        certificate = issuer.certificate_for_serial(row.serial)
+        if certificate is not None and any(
+            is_superseded(certificate, serving.wish, serving.certificate) for serving in in_service
+        ):
+            yield row.serial
+
+
+def _crl_days(context: Context, wish: RenewWish, issuer: CADirectory, crl: x509.CertificateRevocationList) -> int:
     try:
         issuer.signing_key(context.secret(wish.ca.passphrase))
     except BadParameter:

@@ -37,13 +37,15 @@ class InService:
 
 @dataclass(frozen=True)
 class Superseded:
-    """Valid certificates of one CA directory that others have taken the place of, or are to.
+    """Certificates of one CA directory that others have taken the place of, or are to.
 
-    ``crl_days``: the lifetime of the CRL that is signed of it anew, 0 where none is.
+    ``serials`` are still valid; ``untold`` are revoked for it already, and the CRL does not say so yet. ``crl_days``:
+    the lifetime of the CRL that is signed anew, 0 where none is.
     """
 
     directory: CADirectory
     serials: tuple[int, ...]
+    untold: tuple[int, ...]
     crl_days: int
 
 

@@ -22,10 +22,19 @@ def renew_plan(wish: RenewWish, before: RenewBefore) -> Plan:
 
 
 def _revoke(wish: RenewWish, before: RenewBefore, superseded: Superseded) -> Step:
+    directory = wish.ca.directory if superseded.directory.path == before.signer.path else str(superseded.directory.path)
+    if not superseded.serials:
+        serials = ", ".join(serial_text(serial) for serial in superseded.untold)
+        return Step(
+            "sign-crl",
+            "here",
+            f"the CRL of {directory}",
+            f"Sign a CRL of {superseded.crl_days} days that tells of what an earlier run has revoked: {serials}.",
+            settings={"crl_days": superseded.crl_days},
+        )
     serials = ", ".join(serial_text(serial) for serial in superseded.serials)
     when = "Once the new serial is seen on the port, revoke" if before.due else "Revoke"
     crl = f", and sign a CRL of {superseded.crl_days} days that says so" if superseded.crl_days else ""
-    directory = wish.ca.directory if superseded.directory.path == before.signer.path else str(superseded.directory.path)
     return Step(
         "revoke",
         "here",

@@ -38,7 +38,7 @@ def _revoke(context: Context, wish: RenewWish, superseded: Superseded, serials: 
         days=superseded.crl_days,
         passphrase=context.secret(wish.ca.passphrase),
         now=now,
-        change=IndexChange(revoke=dict.fromkeys(serials, Revocation.of(now, "superseded"))),
+        change=IndexChange(revoke=dict.fromkeys(serials, Revocation.of(now, "superseded"))) if serials else None,
     )
 
 
@@ -60,7 +60,9 @@ def _claims(
         )
         for serial in serials
     )
-    return claims + _crl_claims(context, superseded, serials, in_service) if superseded.crl_days else claims
+    if not superseded.crl_days:
+        return claims
+    return claims + _crl_claims(context, superseded, (*serials, *superseded.untold), in_service)
 
 
 def _crl_claims(
