@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     ("secret", "names", "parameters"),
     ("pki", "sendmail"),
-    ("plan", "verdict", "finding"),
+    ("plan", "verdict", "finding", "expiry"),
     ("hosts",),
     ("observe", "apply"),
     ("library", "record", "audit", "approval", "testbed"),
@@ -35,6 +35,7 @@ _PKI_SHELL = {
     "creation",
     "directory",
     "durable",
+    "inspection",
     "locking",
     "recovery",
     "revoking",
@@ -73,7 +74,7 @@ def _is_module(name: str) -> bool:
 
 def _is_pure(name: str) -> bool:
     top, _, rest = name.partition(".")
-    return top in {"errors", "names", "parameters", "plan", "verdict", "finding", "sendmail"} or (
+    return top in {"errors", "names", "parameters", "plan", "verdict", "finding", "expiry", "sendmail"} or (
         top == "pki" and rest not in _PKI_SHELL
     )
 
