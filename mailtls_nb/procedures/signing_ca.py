@@ -49,4 +49,9 @@ class SigningCA:
 
     def path(self, testbed: Callable[[], Testbed]) -> Path:
         """The CA directory on this machine."""
-        return testbed().ca_dir if self.is_testbed else Path(self.directory)
+        return directory_here(self.directory, testbed)
+
+
+def directory_here(ca_dir: str, testbed: Callable[[], Testbed]) -> Path:
+    """The directory that the parameter ca_dir names: a path, or ``testbed`` for the testbed's own."""
+    return testbed().ca_dir if ca_dir == _TESTBED else Path(ca_dir)
