@@ -204,6 +204,10 @@ def test_a_ca_directory_is_looked_at_too(runbooks: Runbooks, relay: Machine, pri
         return record
 
     assert looked_at().findings == []
+    damaged = pristine.ca_dir / ".mailtls-nb.successor"
+    damaged.write_text("garbage")
+    assert said(looked_at()) == [(f"{damaged} cannot be read.", str(pristine.ca_dir))]
+    damaged.unlink()
     argv = ["openssl", "ca", "-gencrl", "-config", str(pristine.ca_dir / "openssl.cnf"), "-passin", "env:PASS"]
     argv += ["-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200201000000Z"]
     argv += ["-out", str(pristine.ca_dir / "crl.pem")]

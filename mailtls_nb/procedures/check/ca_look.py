@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from mailtls_nb.errors import NotReady
+from mailtls_nb.errors import CADirectoryError, NotReady
 from mailtls_nb.pki.inspection import directories_in_use, inspect
 from mailtls_nb.procedures.check.observation import CALook
 from mailtls_nb.procedures.check.wish import CheckWish
@@ -24,4 +25,9 @@ def look_at_cas(context: Context, wish: CheckWish, now: datetime) -> tuple[CALoo
             do="name another directory in ca_dir, or make the CA with the runbook 01-create-ca first",
         )
     warn = timedelta(days=wish.warn_days)
-    return tuple(CALook(inspect(directory, now=now, warn=warn)) for directory in directories_in_use(path))
+    try:
+        directories = directories_in_use(path)
+    except CADirectoryError as error:
+        found = inspect(path, now=now, warn=warn)
+        return (CALook(replace(found, problems=(*found.problems, error))),)
+    return tuple(CALook(inspect(directory, now=now, warn=warn)) for directory in directories)
