@@ -136,3 +136,13 @@ def _port(parameter: str, port_part: str) -> int | None:
     if not port_part.startswith(":") or not _PORT.fullmatch(digits) or int(digits) > 65535:
         raise BadParameter(parameter, f"{digits!r} is not a port", do="give a number from 1 to 65535")
     return int(digits)
+
+
+def host_addresses(parameter: str, text: str) -> tuple[HostAddress, ...]:
+    """A comma-separated list of addresses, each once; () for an empty one. Raises BadParameter."""
+    if not text.strip():
+        return ()
+    found = [HostAddress.parse(parameter, item.strip()) for item in text.split(",")]
+    if twice := [str(host) for host in dict.fromkeys(found) if found.count(host) > 1]:
+        raise BadParameter(parameter, f"{', '.join(twice)} stands there twice", do="name each host once")
+    return tuple(found)

@@ -52,18 +52,26 @@ def verified_by(
     trusted_path: str = "",
     purpose: Literal["sslserver", "sslclient", "any"] = "any",
     by_intermediate: bool = False,
+    crl_file: str = "",
 ) -> str:
     """``OK``, or why not, for a chain (PEM, the certificate itself first), by CAs on ``host`` and no others.
 
     ``trusted_file`` and ``trusted_path`` are as sendmail's CACertFile and CACertPath; the reason is the host's
     OpenSSL's. An intermediate CA counts only together with its root, as for sendmail (8.17.1, measured), unless
-    ``by_intermediate``. Nothing is written there.
+    ``by_intermediate``. With ``crl_file``, a file there, its CRL counts. Nothing is written there.
     """
     checks: tuple[str, ...] = ("-purpose", purpose, *(("-partial_chain",) if by_intermediate else ()))
     checks += ("-CAfile", trusted_file) if trusted_file else ()
     checks += ("-CApath", trusted_path) if trusted_path else ()
+    checks += ("-crl_check", "-CRLfile", crl_file) if crl_file else ()
     argv = (*ONLY_CAFILE, "sh", "-c", _VERIFY_PEM, "sh", chain[0], "\n".join(chain), *checks)
     return _verdict(host.run(argv, timeout_s=_TIMEOUT_S))
+
+
+def verified_with_crl(host: Host, certificate: str, *, trusted: str, crl: str) -> str:
+    """``OK``, or why not, for a certificate file by the CA in the file ``trusted`` and its CRL in the file ``crl``."""
+    checks = ("-partial_chain", "-crl_check", "-CAfile", trusted, "-CRLfile", crl)
+    return _verdict(host.run((*ONLY_CAFILE, "openssl", "verify", *checks, certificate), timeout_s=_TIMEOUT_S))
 
 
 def _verdict(completed: Completed) -> str:

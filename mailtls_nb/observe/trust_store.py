@@ -51,7 +51,7 @@ directory() {
     for f in "$1"/????????.[0-9]* "$1"/????????.r[0-9]*; do
         if test -h "$f" || test -f "$f"; then entry "$f"; fi
     done
-    for f in "$1"/partner-*.pem "$1"/partner-*.crl; do
+    for f in "$1"/partner-*.pem "$1"/partner-*.crl "$1"/ca-*.crl; do
         if test -h "$f" || test -f "$f"; then file "file $f" "$f"; fi
     done
 }
@@ -86,12 +86,15 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class StoreDirectory:
-    """A directory of hash links; ``status`` is None where there is none. ``partner_files`` are partner-* by path."""
+    """A directory of hash links; ``status`` is None where there is none.
+
+    ``written_files`` are what runbooks write there: partner-*.pem and partner-*.crl (03), ca-*.crl (05).
+    """
 
     path: str
     status: FileStatus | None = None
     entries: tuple[Entry, ...] = ()
-    partner_files: tuple[StoredFile, ...] = ()
+    written_files: tuple[StoredFile, ...] = ()
 
     @property
     def trusted(self) -> tuple[x509.Certificate, ...]:
@@ -104,8 +107,8 @@ class StoreDirectory:
         return tuple(crl for entry in found_by_openssl(self.entries, "crl") for crl in entry.crls)
 
     def file(self, path: str) -> StoredFile | None:
-        """The partner's file of that path, if it is there."""
-        return next((file for file in self.partner_files if file.path == path), None)
+        """The file of that path that a runbook wrote, if it is there."""
+        return next((file for file in self.written_files if file.path == path), None)
 
 
 @dataclass(frozen=True)
@@ -176,8 +179,8 @@ def observe_trust_store(
                 directories[here] = replace(directories[here], entries=(*directories[here].entries, entry))
             case "file":
                 if file := _file(path, parts[title], parts):
-                    kept = (*directories[here].partner_files, file)
-                    directories[here] = replace(directories[here], partner_files=kept)
+                    kept = (*directories[here].written_files, file)
+                    directories[here] = replace(directories[here], written_files=kept)
             case "ca-file" | "crl-file":
                 if file := _file(ca_file if word == "ca-file" else crl_file, parts[title], parts):
                     files[word] = file

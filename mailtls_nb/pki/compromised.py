@@ -13,7 +13,9 @@ from mailtls_nb.pki.index import Row, serial_text
 from mailtls_nb.pki.index_changes import compromised_rows
 
 
-def refuse_compromised(layout: Layout, public_key: CertificatePublicKeyTypes, name: str) -> None:
+def refuse_compromised(
+    layout: Layout, public_key: CertificatePublicKeyTypes, name: str, *, do: str = "make a new key"
+) -> None:
     """Raise NotReady for a key that must not be certified again; ``name`` says for whom it was to be."""
     row = compromised_row(layout, public_key)
     if row is not None and row.revoked is not None:
@@ -21,7 +23,7 @@ def refuse_compromised(layout: Layout, public_key: CertificatePublicKeyTypes, na
             f"the key for {name} may be in other hands: the certificate {serial_text(row.serial)} for it was revoked "
             f"on {row.revoked.at:%Y-%m-%d} for {row.revoked.reason}",
             left="nothing was changed",
-            do="make a new key: such a key is never certified again",
+            do=f"{do}: such a key is never certified again",
         )
 
 

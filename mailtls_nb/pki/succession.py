@@ -29,11 +29,6 @@ class Succession:
     directory: Path
     stage: Stage
 
-    @property
-    def has_taken_over(self) -> bool:
-        """Whether the new CA signs now."""
-        return self.stage != "both"
-
 
 def successor(layout: Layout) -> Succession | None:
     """What follows this CA; None where nothing does. Raises CADirectoryError for a file that says neither."""
@@ -78,16 +73,17 @@ def predecessor(layout: Layout) -> Path | None:
         return None
 
 
-def signing_directory(path: Path) -> Path:
+def signing_directory(path: Path, *, once: Stage = "reissue") -> Path:
     """The directory that signs for whoever names ``path``: the last of those that have taken over from it.
 
+    ``once``: the stage from which on one counts as having taken over, reissue or withdrawn.
     The two files lie in the directory itself, whatever its openssl.cnf names. Raises CADirectoryError where directories
     follow each other in a circle.
     """
     seen = [path]
     while True:
         follows = successor(default_layout(seen[-1]))
-        if follows is None or not follows.has_taken_over:
+        if follows is None or follows.stage not in (once, "withdrawn"):
             return seen[-1]
         if follows.directory in seen:
             raise not_sound(f"{path} and {follows.directory} follow each other", path)

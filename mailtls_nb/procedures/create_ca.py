@@ -81,7 +81,7 @@ class CreateCA(Procedure[CreateWish, CreateBefore]):
 
     def observe(self, context: Context, wish: CreateWish) -> CreateBefore:
         _needs_openssl(context.here)
-        path = wish.ca.path(context.testbed)
+        path = wish.ca.named(context.testbed)
         there = CADirectory.existing(path, wish.name, wish.key_type, wish.name_constraints)
         return CreateBefore(path, there, context.secret(wish.ca.passphrase))
 

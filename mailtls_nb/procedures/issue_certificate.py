@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 
 from mailtls_nb.apply.transaction import heal
 from mailtls_nb.errors import NotReady
-from mailtls_nb.pki.certificates import certificate_pem, dns_names
-from mailtls_nb.pki.profiles import key_word
+from mailtls_nb.pki.certificates import certificate_pem
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.issue.facts import certificate_facts, in_words
 from mailtls_nb.procedures.issue.look import look
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
-from mailtls_nb.procedures.issue.proof import file_claims, port_claims
+from mailtls_nb.procedures.issue.proof import standing_claims
 from mailtls_nb.procedures.issue.put_into_service import make_request, put_into_service
 from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_key
 from mailtls_nb.procedures.issue.signed_claims import signed_claims
 from mailtls_nb.procedures.issue.wish import IssueWish, read_wish
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
 from mailtls_nb.sendmail.mc import remarks as mc_remarks
-from mailtls_nb.verdict import Claim
 
 _SOON_DAYS = 30
 
@@ -84,19 +82,15 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
             )
         certificate, claims = put_into_service(context, wish, before, plan)
         summary = f"{wish.hostname} uses the certificate on {wish.host}"
-        return Applied("changed", summary, claims, _certificate_facts(certificate), _artifacts(context.folder))
+        return Applied("changed", summary, claims, certificate_facts(certificate), _artifacts(context.folder))
 
     def unchanged(self, context: Context, wish: IssueWish, before: IssueBefore) -> Applied:
         if isinstance(before, SignBefore):
             return _given_out("unchanged", context, wish, before, _there(before.signed))
         certificate = _there(before.files.certificate)
-        claims: tuple[Claim, ...] = ()
-        if wish.roles != "client":
-            claims = port_claims(context, wish, before, before.presented, certificate.serial_number)
-        if wish.roles != "server":
-            claims += file_claims(context, wish)
+        claims = standing_claims(context, wish, before)
         summary = f"{wish.hostname} uses the certificate on {wish.host} already"
-        return Applied("unchanged", summary, claims, _certificate_facts(certificate), _artifacts(context.folder))
+        return Applied("unchanged", summary, claims, certificate_facts(certificate), _artifacts(context.folder))
 
 
 def _given_out(
@@ -109,7 +103,7 @@ def _given_out(
         "changed" if outcome == "changed" else "unchanged",
         f"the request for {wish.hostname} " + ("was signed" if outcome == "changed" else "was signed before"),
         signed_claims(context, wish, before, certificate),
-        _certificate_facts(certificate),
+        certificate_facts(certificate),
         {certificate_file: f"the certificate for {wish.hostname}", ca_file: "the CA certificate that belongs to it"},
     )
 
@@ -147,24 +141,8 @@ def _host_facts(before: HostBefore) -> Facts:
         ("system", layout.system + ("" if layout.proved else " (profile not yet proved)")),
         ("configuration", f"{layout.mc}, built into {layout.cf}"),
         ("service", f"{layout.service.kind} {layout.service.name}"),
-        ("certificate", _in_words(before.files.certificate)),
+        ("certificate", in_words(before.files.certificate)),
         ("STARTTLS on port 25", offered if seen.connected else f"no connection ({seen.problem})"),
-    )
-
-
-def _in_words(certificate: x509.Certificate | None) -> str:
-    if certificate is None:
-        return "none"
-    names = ", ".join(dns_names(certificate))
-    return f"serial {certificate.serial_number:X} for {names}, until {_time(certificate.not_valid_after_utc)}"
-
-
-def _certificate_facts(certificate: x509.Certificate) -> Facts:
-    return (
-        ("serial", f"{certificate.serial_number:X}"),
-        ("names", ", ".join(dns_names(certificate))),
-        ("key", key_word(certificate.public_key())),
-        ("valid to", _time(certificate.not_valid_after_utc)),
     )
 
 
@@ -172,7 +150,3 @@ def _there(certificate: x509.Certificate | None) -> x509.Certificate:
     if certificate is None:
         raise NotReady("there is no certificate")
     return certificate
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mailtls_nb.errors import BadParameter
+from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.parameters import absolute_path
+from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.succession import signing_directory
+from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.secret import SecretReference
 from mailtls_nb.testbed import Testbed
 
@@ -16,10 +19,14 @@ _TESTBED = "testbed"
 
 @dataclass(frozen=True)
 class SigningCA:
-    """``directory`` is a path, or ``testbed`` for the testbed's own CA."""
+    """``directory`` is a path, or ``testbed`` for the testbed's own CA.
+
+    ``follows``: where another CA has taken over from it, that one signs.
+    """
 
     directory: str
     passphrase: SecretReference
+    follows: bool = True
 
     @classmethod
     def parse(cls, ca_dir: str, ca_passphrase: str) -> SigningCA:
@@ -47,9 +54,35 @@ class SigningCA:
         mode = Path(self.passphrase.where).stat().st_mode & 0o777
         return (f"{self.passphrase.where} can be read by others (mode {mode:04o}).",) if mode & 0o077 else ()
 
-    def path(self, testbed: Callable[[], Testbed]) -> Path:
-        """The CA directory on this machine."""
+    def named(self, testbed: Callable[[], Testbed]) -> Path:
+        """The CA directory on this machine that was named."""
         return directory_here(self.directory, testbed)
+
+    def path(self, testbed: Callable[[], Testbed]) -> Path:
+        """The CA directory that signs: the one named, or the one that has taken over from it (09-replace-ca).
+
+        Raises CADirectoryError.
+        """
+        named = self.named(testbed)
+        return signing_directory(named) if self.follows and named.is_dir() else named
+
+
+def open_signing_ca(context: Context, ca: SigningCA) -> CADirectory:
+    """The CA that signs for whoever names this one; raises NotReady where there is none, and CADirectoryError."""
+    named, path = ca.named(context.testbed), ca.path(context.testbed)
+    if not path.is_dir():
+        raise NotReady(
+            f"there is no CA at {path}",
+            left="nothing was touched",
+            do="make it with the runbook 01-create-ca first"
+            if path == named
+            else f"put back the directory that follows {named}: 09-replace-ca has written its name there",
+        )
+    directory = CADirectory.open(path)
+    if path == named:
+        return directory
+    remark = f"The CA in {named} was replaced: the one in {path} signs now."
+    return replace(directory, remarks=(*directory.remarks, remark))
 
 
 def directory_here(ca_dir: str, testbed: Callable[[], Testbed]) -> Path:

@@ -6,6 +6,7 @@ host a certificate of that CA is in service, as server and as client, and our CA
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import Roles, key_type
+from mailtls_nb.pki.succession import successor
 from mailtls_nb.sendmail.mc import cf_options, managed_settings, tls_settings, with_managed_block
 from mailtls_nb.testbed.testbed import DOMAIN, Testbed
 
@@ -112,11 +114,21 @@ def _ca(testbed: Testbed) -> CADirectory:
 
 def _trusted(testbed: Testbed, organisation: PartnerOrganisation) -> bytes:
     """Whom the partner verifies by (PEM): its own CA, and ours where there is one."""
-    ours = testbed.ca_dir / "cacert.pem"
     certificates = [organisation.directory.ca_certificate]
-    if ours.exists():
-        certificates += x509.load_pem_x509_certificates(ours.read_bytes())
+    for directory in _our_cas(testbed):
+        certificates += x509.load_pem_x509_certificates((directory / "cacert.pem").read_bytes())
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+
+
+def _our_cas(testbed: Testbed) -> Iterator[Path]:
+    """The directories of our CAs that a partner is told to trust now: during a change of the CA there are two."""
+    if not (testbed.ca_dir / "cacert.pem").exists():
+        return
+    follows = successor(CADirectory.open(testbed.ca_dir).layout)
+    if follows is None or follows.stage != "withdrawn":
+        yield testbed.ca_dir
+    if follows is not None:
+        yield follows.directory
 
 
 def _is_in_service(partner: Host, organisation: PartnerOrganisation, trusted: bytes) -> bool:

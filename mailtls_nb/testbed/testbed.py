@@ -285,7 +285,8 @@ class Testbed:
             list(pool.map(lambda name: self.engine.run("rm", "-f", name, doing="removing a container"), names))
 
     def _remove_cas(self) -> None:
-        for directory in (self.ca_dir, self.partner_ca_dir):
+        # The CA that follows ours lies beside it, under a name that begins with its name.
+        for directory in (self.ca_dir, *self.state_dir.glob(f"{self.ca_dir.name}-*"), self.partner_ca_dir):
             shutil.rmtree(directory, ignore_errors=True)
 
     def _networks(self) -> dict[str, str]:

@@ -22,6 +22,7 @@ from mailtls_nb.pki.revoking import newest_crl
 from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.procedures.signing_ca import open_signing_ca
 from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 
@@ -33,12 +34,7 @@ def open_ca(context: Context, wish: IssueWish) -> CADirectory:
     """The CA that signs, checked to be able to sign what is wished; raises BadParameter, NotReady, CADirectoryError."""
     if wish.ca is None:
         raise NotReady("this way of the runbook signs nothing", left="nothing was touched")
-    path = wish.ca.path(context.testbed)
-    if not path.is_dir():
-        raise NotReady(
-            f"there is no CA at {path}", left="nothing was touched", do="make it with the runbook 01-create-ca first"
-        )
-    directory = CADirectory.open(path)
+    directory = open_signing_ca(context, wish.ca)
     refuse_clock_behind(
         context.now(),
         ca=directory.ca_certificate,

@@ -90,7 +90,9 @@ def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
         reasons.append(f"it was made for {lifetime_days(installed)} days")
     if not installed.not_valid_before_utc <= before.at <= installed.not_valid_after_utc:
         reasons.append("it is not valid today")
-    return tuple(reasons)
+    if wish.renewal is not None and installed == wish.renewal.replaces:
+        reasons.append(wish.renewal.reason)
+    return tuple(dict.fromkeys(reasons))
 
 
 def purposes(certificate: x509.Certificate) -> str:

@@ -29,7 +29,7 @@ _MOST_LISTED = 20
 def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the ways ``install`` and ``external``; empty when the certificate wished for is in service."""
     if before.layout.interrupted:
-        return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
+        return Plan(RUNBOOK, wish.as_data(), (heal_step(str(wish.host)),), _rests_on(before))
     steps = [*_directory(wish, before), *_certificate(wish, before), *_ca_certificate(wish, before)]
     steps += _configuration(wish, before)
     if steps or _serves_another(wish, before):
@@ -41,7 +41,7 @@ def install_plan(wish: IssueWish, before: HostBefore) -> Plan:
 def request_plan(wish: IssueWish, before: HostBefore) -> Plan:
     """The plan of the way ``request``: a key on the host and a request in the audit folder."""
     if before.layout.interrupted:
-        return Plan(RUNBOOK, wish.as_data(), (_heal(wish),), _rests_on(before))
+        return Plan(RUNBOOK, wish.as_data(), (heal_step(str(wish.host)),), _rests_on(before))
     waiting = before.files.new_public_key
     if waiting is not None and key_word(waiting) != wish.key_type.word:  # type: ignore[arg-type]
         raise NotReady(
@@ -71,9 +71,10 @@ def sign_plan(wish: IssueWish, csr: bytes, ca_certificate: x509.Certificate, *, 
     return Plan(RUNBOOK, wish.as_data(), steps, rests_on)
 
 
-def _heal(wish: IssueWish) -> Step:
+def heal_step(host: str) -> Step:
+    """The one step where an interrupted run left something half done on the host."""
     sentence = "Put back what an interrupted run left half done; then look again and plan anew."
-    return Step("heal", str(wish.host), "the interrupted change", sentence)
+    return Step("heal", host, "the interrupted change", sentence)
 
 
 def trusted_file(before: HostBefore) -> bytes:
@@ -139,7 +140,9 @@ def _certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
         names = ", ".join(dns_names(before.wanted))
         sentence = f"{install.sentence} The new one is for {names}, until {before.wanted.not_valid_after_utc:%Y-%m-%d}."
         return [replace(install, sentence=sentence, settings={**settings, "certificate": fingerprint(before.wanted)})]
-    return [_make_key(wish, before, ""), _sign(wish, f"the request of {wish.host}"), install]
+    keeps_key = wish.renewal is not None and wish.renewal.keeps_key
+    key = _keep_key(wish, before) if keeps_key else _make_key(wish, before, "")
+    return [key, _sign(wish, f"the request of {wish.host}"), install]
 
 
 def _make_key(wish: IssueWish, before: HostBefore, more: str) -> Step:
@@ -151,6 +154,11 @@ def _make_key(wish: IssueWish, before: HostBefore, more: str) -> Step:
         before="absent" if before.files.new_public_key is None else "a key of an earlier run",
         settings={"key_type": wish.key_type.word, "mode": f"{FILE_MODE:04o}", "owner": before.layout.cert_owner},
     )
+
+
+def _keep_key(wish: IssueWish, before: HostBefore) -> Step:
+    sentence = "Take the private key in service for the new certificate as well; it never leaves the host."
+    return replace(_make_key(wish, before, ""), action="keep-key", sentence=sentence)
 
 
 def _sign(wish: IssueWish, what: str) -> Step:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cryptography import x509
 
+from mailtls_nb.errors import NotReady
 from mailtls_nb.observe.certificate_files import observe_certificate_files
 from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.message import logged_handshake
@@ -61,6 +62,17 @@ def port_claims(
         ),
         *_chain_claims(context, wish, before, seen),
     )
+
+
+def standing_claims(context: Context, wish: IssueWish, before: HostBefore) -> tuple[Claim, ...]:
+    """The certificate in the file is in service: claims over what was observed, where nothing is to be changed."""
+    certificate = before.files.certificate
+    if certificate is None:
+        raise NotReady("there is no certificate")
+    claims: tuple[Claim, ...] = ()
+    if wish.roles != "client":
+        claims = port_claims(context, wish, before, before.presented, certificate.serial_number)
+    return claims if wish.roles == "server" else claims + file_claims(context, wish)
 
 
 def file_claims(context: Context, wish: IssueWish) -> tuple[Claim, ...]:

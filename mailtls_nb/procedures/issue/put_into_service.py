@@ -28,6 +28,11 @@ _KEY_TIMEOUT_S = 120  # an RSA key of 4096 bits on a slow host
 # In these scripts values are arguments, never part of the text.
 # openssl does not tell of a full disk: what it writes goes through cat, which does.
 _MAKE_KEY = 'out=$1; shift; umask 077; rm -f "$out"; "$@" | cat >"$out" && test -s "$out"'
+# Only the block with the key, which sed finds in the file with the certificate in service.
+_KEEP_KEY = (
+    'umask 077; rm -f "$2"; sed -n "/-----BEGIN [A-Z ]*PRIVATE KEY-----/,/-----END [A-Z ]*PRIVATE KEY-----/p" "$1" '
+    '| cat >"$2" && test -s "$2"'
+)
 # The certificate comes on standard input, the key from its file beside: it never leaves the host.
 _JOIN = (
     'umask 077; new=$2.new; { cat && cat "$1"; } > "$new" && chmod "$3" "$new" && chown "$4" "$new" '
@@ -97,6 +102,9 @@ def _file_step(change: Transaction, wish: IssueWish, step: Step) -> None:
             argv = ("sh", "-c", _MAKE_KEY, "sh", step.target, *wish.key_type.genpkey_argv)
             made = change.run(argv, changes=(step.target,), timeout_s=_KEY_TIMEOUT_S)
             made.check("making the private key")
+        case "keep-key":
+            argv = ("sh", "-c", _KEEP_KEY, "sh", wish.certificate_path, step.target)
+            change.run(argv, changes=(step.target,)).check("taking the private key in service")
         case "write" if step.content is not None:
             # What was saved there since the look under the lock is not overwritten.
             change.write(step.target, step.content, mode=int(mode, 8), owner=owner, expected=step.before)

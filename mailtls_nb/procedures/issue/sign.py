@@ -9,6 +9,7 @@ from cryptography import x509
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.pki.certificates import dns_names
+from mailtls_nb.pki.compromised import refuse_compromised
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import PublicKey, key_word
 from mailtls_nb.pki.requests import SigningRequest, read_request
@@ -29,13 +30,14 @@ class SignBefore:
 
 
 def look_at_request(context: Context, wish: IssueWish) -> SignBefore:
-    """Read and check the request and the CA; raises BadParameter or CertificateRefused, nothing touched."""
+    """Read and check the request and the CA; raises BadParameter, NotReady or CertificateRefused, nothing touched."""
     try:
         csr = Path(wish.csr).read_bytes()
     except OSError as error:
         raise BadParameter("csr", f"{wish.csr}: {error.strerror}", do="name a file that can be read here") from error
     request = read_request(csr, names=wish.names, where=wish.csr)
     directory = open_ca(context, wish)
+    refuse_compromised(directory.layout, request.public_key, wish.hostname)
     return SignBefore(csr, request, directory, _signed(context, wish, directory, request.public_key))
 
 
@@ -57,6 +59,8 @@ def _signed(
     context: Context, wish: IssueWish, directory: CADirectory, public_key: PublicKey
 ) -> x509.Certificate | None:
     for certificate in directory.find(public_key, now=context.now()):
+        if wish.renewal is not None and not wish.renewal.is_met_by(certificate, context.now()):
+            continue
         same_names = set(dns_names(certificate)) == set(wish.names)
         if same_names and purposes(certificate) == wish.roles and lifetime_days(certificate) == wish.valid_days:
             return certificate

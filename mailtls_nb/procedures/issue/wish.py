@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Literal
+
+from cryptography import x509
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.hosts.address import HostAddress
@@ -21,11 +24,27 @@ _CERT_DIR = re.compile(r"/[A-Za-z0-9/._+@:=-]*[A-Za-z0-9._+@:=-]")
 
 
 @dataclass(frozen=True)
+class Renewal:
+    """The certificate in service that a new one of the same kind is to take the place of, and why."""
+
+    replaces: x509.Certificate
+    reason: str
+    keeps_key: bool
+    before_days: int
+
+    def is_met_by(self, candidate: x509.Certificate, now: datetime) -> bool:
+        """Whether a certificate is younger than the one replaced, and not itself due."""
+        is_younger = candidate.not_valid_before_utc > self.replaces.not_valid_before_utc
+        return is_younger and candidate.not_valid_after_utc - now > timedelta(days=self.before_days)
+
+
+@dataclass(frozen=True)
 class IssueWish:
     """The parameters of 02, validated.
 
     ``way`` is ``install`` (our CA signs, the host uses it), ``sign`` (a request from a file, nothing installed),
-    ``request`` (key and request for a CA elsewhere) or ``external`` (install what that CA sent back).
+    ``request`` (key and request for a CA elsewhere) or ``external`` (install what that CA sent back). With ``renewal``
+    (06-renew-certificate) the certificate installed is replaced though it is as wished.
     """
 
     way: Way
@@ -39,6 +58,7 @@ class IssueWish:
     host: HostAddress
     probe_from: HostAddress | None
     ca: SigningCA | None
+    renewal: Renewal | None = None
 
     @property
     def hostname(self) -> str:
@@ -73,6 +93,10 @@ class IssueWish:
 
     def as_data(self) -> dict[str, str | int]:
         """The wish as it goes into the plan and its digest."""
+        renewal: dict[str, str | int] = {}
+        if self.renewal is not None:
+            serial = f"{self.renewal.replaces.serial_number:X}"
+            renewal = {"replaces": serial, "key": "same" if self.renewal.keeps_key else "new"}
         return {
             "way": self.way,
             "names": ",".join(self.names),
@@ -85,6 +109,7 @@ class IssueWish:
             "host": str(self.host),
             "probe_from": str(self.probe_from) if self.probe_from else "here",
             "ca_dir": self.ca.directory if self.ca else "",
+            **renewal,
         }
 
 

@@ -36,6 +36,12 @@ def rules_that_need(
     return tuple(of_partner), tuple(elsewhere)
 
 
+def rules_that_name(gone: Sequence[x509.Certificate], access: bytes) -> tuple[Entry, ...]:
+    """Every rule that asks for a certificate of one of these CAs by its name (``CI:``), in the managed block or not."""
+    names = _names(gone)
+    return tuple(entry for entry in access_entries(access) if _asks_for(entry, names))
+
+
 def _names(certificates: Sequence[x509.Certificate]) -> set[str]:
     """Their subjects as in ``CI:``, in both spellings: sendmail's depends on the OpenSSL that it runs with."""
     return {sendmail_dn(ca.subject, before_openssl_3=older) for ca in certificates for older in (False, True)}

@@ -184,7 +184,7 @@ class _Untrust(_Planned):
     def _files(self) -> Iterator[Step]:
         """Files that this runbook wrote and that hold nothing else."""
         look = self.host
-        files = {file.path: file for file in (*look.store.ca_path.partner_files, *look.crl_directory.partner_files)}
+        files = {file.path: file for file in (*look.store.ca_path.written_files, *look.crl_directory.written_files)}
         for file in files.values():
             certificates = bool(file.certificates) and set(file.certificates) <= set(self.before.offered.certificates)
             if file.status.is_link or not (certificates or self._is_offered_ones(file.crls)):

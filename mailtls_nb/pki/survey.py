@@ -1,0 +1,84 @@
+"""One pass over a CA's index for all that a revocation needs to know; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailtls_nb.names import openssl_dn
+from mailtls_nb.pki.certificates import dns_names, is_ca
+from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.index import Row, parse_row
+
+
+@dataclass
+class Survey:
+    """What was found: the rows asked for, all rows that are revoked, and the newest of the others.
+
+    ``newest`` is neither revoked nor ended, or None. ``named`` says of each row asked for by which names its
+    certificate goes; only its subject where the file is gone.
+    """
+
+    asked: list[Row] = field(default_factory=list)
+    named: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    revoked: list[Row] = field(default_factory=list)
+    newest: Row | None = None
+
+
+def survey(ca: CADirectory, *, serials: Collection[int] = (), hostname: str = "", now: datetime) -> Survey:
+    """Look for certificates by serial number, or for all that name a host. Raises CADirectoryError.
+
+    Of a host's certificates those that are valid are found by every name in them, so each valid one is read; those that
+    are revoked or expired by their common name.
+    """
+    found = Survey()
+    wanted = frozenset(serials)
+    common_name = f"/CN={hostname}".encode()
+    newest = b"", 0
+    with ca.layout.database.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip() or line.startswith(b"#"):
+                continue
+            fields = line.split(b"\t") if b"\\\t" not in line else []
+            is_asked = len(fields) != 6 or (bool(wanted) and _serial(fields[3]) in wanted)
+            if hostname and not is_asked:
+                is_asked = fields[0] == b"V" or fields[5].rstrip().endswith(common_name)
+            if not is_asked and fields[0] != b"R":
+                newest = (line, number) if fields[0] == b"V" else newest
+                continue
+            row = parse_row(line, number=number, where=str(ca.layout.database))
+            if row.status == "R":
+                found.revoked.append(row)
+            if row.serial in wanted or (hostname and _names_host(ca, row, hostname, now)):
+                found.asked.append(row)
+                found.named[row.serial] = _names(ca, row)
+            elif row.status == "V":
+                newest = line, number
+    if newest[1]:
+        row = parse_row(newest[0], number=newest[1], where=str(ca.layout.database))
+        found.newest = row if row.not_after > now else None
+    return found
+
+
+def _serial(text: bytes) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        # It is looked at as a whole row, and named there.
+        return -1
+
+
+def _names_host(ca: CADirectory, row: Row, hostname: str, now: datetime) -> bool:
+    if row.status == "V" and row.not_after > now:
+        certificate = ca.certificate_for_serial(row.serial)
+        if certificate is not None:
+            return not is_ca(certificate) and hostname in dns_names(certificate)
+    return row.subject.endswith(f"/CN={hostname}")
+
+
+def _names(ca: CADirectory, row: Row) -> tuple[str, ...]:
+    certificate = ca.certificate_for_serial(row.serial)
+    if certificate is None:
+        return (row.subject,)
+    return dns_names(certificate) or (openssl_dn(certificate.subject),)

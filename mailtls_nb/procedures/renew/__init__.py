@@ -1,0 +1,1 @@
+"""06-renew-certificate: the certificates in service on a host replaced in time, by the ways of 02."""

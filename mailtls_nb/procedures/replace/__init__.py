@@ -1,0 +1,1 @@
+"""09-replace-ca, part by part."""

@@ -1,0 +1,179 @@
+"""Looking at both CAs and at our hosts for 09; changes nothing there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from cryptography import x509
+
+from mailtls_nb.errors import NotReady
+from mailtls_nb.hosts.address import HostAddress
+from mailtls_nb.observe.clock import check_clocks
+from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
+from mailtls_nb.pki.certificates import dns_names, is_ca, is_issued_by, key_info
+from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.profiles import valid_roles
+from mailtls_nb.pki.succession import successor
+from mailtls_nb.pki.transition_pack import CROSS_FILE
+from mailtls_nb.procedures.host_look import HostLook, look_at_host
+from mailtls_nb.procedures.issue.look import look as look_as_02
+from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.procedures.renew.due import issue_wish
+from mailtls_nb.procedures.renew.observation import files_in_service
+from mailtls_nb.procedures.renew.wish import RenewWish
+from mailtls_nb.procedures.replace.names import new_name
+from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore, Showing
+from mailtls_nb.procedures.replace.wish import ReplaceWish
+from mailtls_nb.sendmail.mc import managed_settings
+from mailtls_nb.testbed.organisation import partner_organisation
+from mailtls_nb.testbed.shown_certificates import LOST_HOSTNAME, PROOF_HOSTNAME
+
+_UNTOUCHED = "nothing was touched"
+
+
+def look(context: Context, wish: ReplaceWish) -> ReplaceBefore:
+    """Everything that the plan and its proof need to know. Raises NotReady and what the transports raise."""
+    old = _open(context, wish, wish.ca.named(context.testbed), "01-create-ca makes one")
+    new_path = wish.new_directory(old.path)
+    follows = successor(old.layout)
+    if follows is not None and follows.directory != new_path:
+        raise NotReady(
+            f"{old.name} is being replaced, or was, by the CA in {follows.directory} already",
+            left=_UNTOUCHED,
+            do="give its name as new_common_name; or to replace that one in its turn, give its directory as ca_dir",
+        )
+    new = _new_ca(context, wish, old, new_path)
+    addresses = (*wish.hosts, *((wish.probe_from,) if wish.probe_from else ()))
+    check_clocks((context.host(address) for address in addresses), context.now)
+    _partner_follows(context, wish)
+    before = ReplaceBefore(
+        at=context.now(),
+        old=old,
+        new=new,
+        new_path=new_path,
+        cross=cross_of(old, new, context),
+        succession=follows,
+        hosts=(),
+        still_old=tuple(_still_old(context, wish, old, new)) if wish.stage == "withdraw" else (),
+    )
+    return replace(before, hosts=tuple(look_at_our_host(context, wish, before, address) for address in wish.hosts))
+
+
+def look_at_our_host(context: Context, wish: ReplaceWish, before: ReplaceBefore, address: HostAddress) -> OurHost:
+    """One of our mail servers, and what of it the stage reissues."""
+    host = context.host(address)
+    asked = (before.old.ca_certificate, *((before.new.ca_certificate,) if before.new else ()))
+    found = look_at_host(host, asked)
+    files = {} if found.layout.interrupted else files_in_service(found.options)
+    own = {paths: observe_own_certificate(host, *paths) for paths in files}
+    if not found.layout.interrupted:
+        _refuse_another_ca_file(address, found)
+    signer, unwanted = (before.new, before.old) if wish.stage == "reissue" else (before.old, before.new)
+    shown: list[Showing] = []
+    if wish.stage in ("both", "reissue") and signer is not None and unwanted is not None:
+        ca = unwanted.ca_certificate
+        for paths, role in files.items():
+            certificate = own[paths].certificate
+            if certificate is not None and is_issued_by(certificate, ca):
+                shown.append(_showing(context, wish, address, own[paths], role, signer))
+    there = b"" if found.layout.interrupted else host.read(found.ca_file) or b""
+    return OurHost(address, found, tuple(own.values()), there, tuple(shown))
+
+
+def _showing(
+    context: Context, wish: ReplaceWish, address: HostAddress, own: OwnCertificate, role: str, signer: CADirectory
+) -> Showing:
+    certificate = own.certificates[0]
+    renewal = RenewWish(
+        hostname=(dns_names(certificate) or ("",))[0],
+        renew_before_days=0,
+        keeps_key=False,
+        revokes_old=False,
+        host=address,
+        probe_from=wish.probe_from,
+        # Exactly this one: the other may be the one that signs for whoever names the old directory.
+        ca=replace(wish.ca, directory=str(signer.path), follows=False),
+    )
+    reason = f"{signer.name} signs now"
+    wanted = issue_wish(
+        renewal, own, valid_roles(role), reason, ca_certificate=signer.ca_certificate, now=context.now()
+    )
+    return Showing(certificate, wanted, look_as_02(context, wanted))
+
+
+def _open(context: Context, wish: ReplaceWish, path: Path, otherwise: str) -> CADirectory:
+    if not path.is_dir():
+        raise NotReady(f"there is no CA at {path}", left=_UNTOUCHED, do=f"give the CA's directory; {otherwise}")
+    directory = CADirectory.open(path)
+    # A wrong passphrase is found now, not after the first host was changed.
+    directory.signing_key(context.secret(wish.ca.passphrase))
+    return directory
+
+
+def _new_ca(context: Context, wish: ReplaceWish, old: CADirectory, path: Path) -> CADirectory | None:
+    name = new_name(wish, old.ca_certificate)
+    if not path.exists():
+        return None
+    new = _open(context, wish, path, "what is there is something else")
+    if new.ca_certificate.subject != name.x509_name():
+        raise NotReady(
+            f"{path} holds another CA: {new.name}", left=_UNTOUCHED, do="give another name as new_common_name"
+        )
+    return new
+
+
+def cross_of(old: CADirectory, new: CADirectory | None, context: Context) -> x509.Certificate | None:
+    """The new CA's certificate by the old one, as it lies in its directory or in the old one's newcerts."""
+    if new is None:
+        return None
+    found = []
+    if (new.path / CROSS_FILE).exists():
+        found.append(x509.load_pem_x509_certificate((new.path / CROSS_FILE).read_bytes()))
+    found += old.find(new.ca_certificate.public_key(), now=context.now())
+    wanted = key_info(new.ca_certificate.public_key())
+    return next(
+        (
+            certificate
+            for certificate in found
+            if is_ca(certificate)
+            and key_info(certificate.public_key()) == wanted
+            and is_issued_by(certificate, old.ca_certificate)
+            and certificate.not_valid_after_utc > context.now()
+        ),
+        None,
+    )
+
+
+def _refuse_another_ca_file(address: HostAddress, found: HostLook) -> None:
+    """Raise NotReady unless CACertFile is the file that 02 writes: any other may hold what is not ours to rewrite."""
+    ours = (managed_settings(found.mc, name=found.layout.mc) or {}).get("confCACERT", "")
+    if not ours or found.ca_file != ours or found.store.ca_file is None:
+        raise NotReady(
+            f"the CAs that sendmail on {address} trusts are not in a file that 02-issue-certificate has written "
+            f"(CACertFile is {found.ca_file or 'not set'})",
+            left=_UNTOUCHED,
+            do=f"run 02-issue-certificate for {found.layout.canonical_name} once: it takes over what is trusted now",
+        )
+
+
+def _partner_follows(context: Context, wish: ReplaceWish) -> None:
+    """The testbed's partner has done what the pack for partners says: it trusts the new CA beside the old one."""
+    if wish.is_testbed and wish.stage in ("reissue", "withdraw") and context.testbed().partner_ca_dir.exists():
+        partner_organisation(context.testbed(), host=context.host(HostAddress("testbed", "partner")))
+
+
+def _still_old(context: Context, wish: ReplaceWish, old: CADirectory, new: CADirectory | None) -> Iterator[str]:
+    """Names that valid certificates of the old CA are for, and none of the new one's."""
+    shown_by_proofs = {LOST_HOSTNAME, PROOF_HOSTNAME} if wish.is_testbed else set()
+    certified = set(_valid_names(context, new)) if new is not None else set()
+    yield from sorted(set(_valid_names(context, old)) - certified - shown_by_proofs)
+
+
+def _valid_names(context: Context, ca: CADirectory) -> Iterator[str]:
+    for row in ca.rows():
+        if row.status == "V" and row.not_after > context.now():
+            certificate = ca.certificate_for_serial(row.serial)
+            if certificate is not None and not is_ca(certificate):
+                yield from dns_names(certificate)

@@ -1,0 +1,26 @@
+"""The name of the CA that is to follow another. Pure."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from mailtls_nb.errors import BadParameter
+from mailtls_nb.names import DistinguishedName, openssl_dn
+from mailtls_nb.procedures.replace.wish import ReplaceWish
+
+
+def new_name(wish: ReplaceWish, old: x509.Certificate) -> DistinguishedName:
+    """The old CA's organisation and country with the new common name; raises BadParameter where that is the old one."""
+    attributes = {attribute.oid: str(attribute.value) for attribute in old.subject}
+    name = DistinguishedName(
+        wish.new_common_name, attributes.get(NameOID.ORGANIZATION_NAME, ""), attributes.get(NameOID.COUNTRY_NAME, "")
+    )
+    if name.x509_name() == old.subject or attributes.get(NameOID.COMMON_NAME) == wish.new_common_name:
+        raise BadParameter(
+            "new_common_name",
+            f"{wish.new_common_name} is the name of the CA that is to be replaced ({openssl_dn(old.subject)}): with "
+            "two CAs of one name nobody could tell which one is meant",
+            do="give another one, with a number or a year in it",
+        )
+    return name

@@ -1,0 +1,1 @@
+"""05-revoke-certificate, part by part."""

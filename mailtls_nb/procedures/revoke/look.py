@@ -1,0 +1,109 @@
+"""Looking at the CA directory and at the hosts for 05; changes nothing there."""
+
+from __future__ import annotations
+
+import difflib
+
+from mailtls_nb.errors import CertificateRefused, NotReady
+from mailtls_nb.hosts.address import HostAddress
+from mailtls_nb.observe.clock import check_clocks
+from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
+from mailtls_nb.pki.crl import check_own_crl
+from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.index import serial_text
+from mailtls_nb.pki.revoking import newest_crl
+from mailtls_nb.pki.succession import signing_directory
+from mailtls_nb.pki.survey import Survey, survey
+from mailtls_nb.procedures.host_look import look_at_host
+from mailtls_nb.procedures.procedure import Context
+from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, RevokeBefore
+from mailtls_nb.procedures.revoke.wish import RevokeWish
+from mailtls_nb.testbed.shown_certificates import lost_key
+
+_UNTOUCHED = "nothing was touched"
+_FILES = (("ServerCertFile", "ServerKeyFile"), ("ClientCertFile", "ClientKeyFile"))
+
+
+def look(context: Context, wish: RevokeWish) -> RevokeBefore:
+    """Everything that the plan and its proof need to know. Raises NotReady and what the transports raise."""
+    directory = open_ca(context, wish)
+    check_clocks((context.host(address) for address in wish.crl_hosts), context.now)
+    lost = lost_key(context.testbed(), directory) if wish.shows_lost_key else None
+    ca = _look_at_ca(context, wish, directory)
+    hosts = tuple(look_at_crl_host(context, address, directory) for address in wish.crl_hosts)
+    return RevokeBefore(context.now(), ca, hosts, lost)
+
+
+def open_ca(context: Context, wish: RevokeWish) -> CADirectory:
+    """The CA, with a passphrase that opens its key; raises NotReady, BadParameter, CADirectoryError."""
+    path = wish.ca.named(context.testbed)
+    if path.is_dir():
+        # As long as hosts trust the old CA it needs a CRL; once it is withdrawn its successor does.
+        path = signing_directory(path, once="withdrawn")
+    if not path.is_dir():
+        raise NotReady(f"there is no CA at {path}", left=_UNTOUCHED, do="give the directory of the CA in ca_dir")
+    directory = CADirectory.open(path)
+    # A wrong passphrase is found now, not after something was revoked.
+    directory.signing_key(context.secret(wish.ca.passphrase))
+    end = directory.ca_certificate.not_valid_after_utc
+    if context.now() > end:
+        raise NotReady(
+            f"the CA {directory.name} ended on {end:%Y-%m-%d %H:%M:%S} UTC: nobody verifies its certificates any more, "
+            "and no CRL of it changes that",
+            left=_UNTOUCHED,
+            do="check this machine's clock; if it is right, replace the CA (09-replace-ca)",
+        )
+    return directory
+
+
+def _look_at_ca(context: Context, wish: RevokeWish, directory: CADirectory) -> CABefore:
+    now = context.now()
+    found = survey(directory, serials=wish.serials, hostname=wish.hostname if wish.revokes else "", now=now)
+    _refuse_unknown(wish, directory, found)
+    problem = ""
+    try:
+        if directory.layout.crl.exists():
+            check_own_crl(
+                directory.layout.crl.read_bytes(), directory.ca_certificate, now=now, where=str(directory.layout.crl)
+            )
+    except CertificateRefused as error:
+        problem = "; ".join(error.problems)
+    return CABefore(directory, found, newest_crl(directory), problem)
+
+
+def _refuse_unknown(wish: RevokeWish, directory: CADirectory, found: Survey) -> None:
+    there = {row.serial for row in found.asked}
+    if missing := [serial_text(serial) for serial in wish.serials if serial not in there]:
+        raise NotReady(
+            f"{directory.name} has issued no certificate with the serial {', '.join(missing)} (as {directory.path} "
+            "tells)",
+            left=_UNTOUCHED,
+            do="compare with `openssl x509 -noout -serial -issuer` of the certificate: another CA's is revoked there",
+        )
+    if wish.revokes and wish.hostname and not found.asked:
+        names = {row.subject.rpartition("/CN=")[2] for row in directory.rows()}
+        alike = difflib.get_close_matches(wish.hostname, names, n=1)
+        raise NotReady(
+            f"{directory.name} has issued no certificate that names {wish.hostname}",
+            left=_UNTOUCHED,
+            do=f"did you mean {alike[0]}?" if alike else "see the names in the index.txt of ca_dir",
+        )
+
+
+def look_at_crl_host(context: Context, address: HostAddress, directory: CADirectory) -> CrlHost:
+    """One host that is to have the CRL; raises NotReady where it would be of no use there."""
+    host = context.host(address)
+    found = look_at_host(host, (directory.ca_certificate,))
+    if not found.layout.interrupted and directory.ca_certificate not in found.trusted:
+        raise NotReady(
+            f"sendmail on {address} does not trust the CA {directory.name}, so it would ignore its CRL, and verifies "
+            "none of its certificates anyway",
+            left=_UNTOUCHED,
+            do="take it out of crl_hosts, or have it trust the CA first (02-issue-certificate, 03-trust-partner)",
+        )
+    own: dict[str, OwnCertificate] = {}
+    for certificate, key in _FILES:
+        path = found.options.get(certificate, "")
+        if path and path not in own:
+            own[path] = observe_own_certificate(host, path, found.options.get(key, ""))
+    return CrlHost(address, found, tuple(own.values()))
