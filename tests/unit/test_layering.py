@@ -40,6 +40,7 @@ _PKI_SHELL = {
     "recovery",
     "revoking",
     "succession",
+    "survey",
 }
 _IMPURE_MODULES = {"subprocess", "socket", "os", "time", "tempfile", "shutil", "getpass", "random", "secrets"}
 _IMPURE_CALLS = {"open", "now", "utcnow", "today", "read_bytes", "read_text", "write_bytes", "write_text"}
