@@ -41,7 +41,7 @@ class Clock:
 
 
 def observe_clock(host: Host, now: Callable[[], datetime]) -> Clock:
-    """Ask the host for its time. Raises CommandFailed.
+    """Ask the host for its time; raises CommandFailed.
 
     What the way there and back, and the second told, may account for counts as no difference: a slow transport does not
     make a clock look wrong.
@@ -74,18 +74,20 @@ def check_clocks(hosts: Iterable[Host], now: Callable[[], datetime]) -> None:
 
 
 def in_words(length: timedelta) -> str:
-    """A length of time in its one or two greatest units: ``365 days``, ``1 hour 5 minutes``, ``90 seconds``."""
-    seconds = int(length.total_seconds())
+    """A length of time in its one or two greatest units, rounded: ``365 days``, ``1 hour 5 minutes``."""
+    seconds = round(length.total_seconds())
+    minutes, hours, days = round(seconds / 60), round(seconds / 3600), round(seconds / 86400)
     if seconds < 120:
         return _some(seconds, "second")
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if days:
-        greatest, rest = _some(days, "day"), _some(hours % 24, "hour")
-    else:
-        greatest, rest = _some(hours, "hour"), _some(minutes % 60, "minute")
-    if rest.startswith("0 ") or days > 1:
-        return greatest
-    return rest if greatest.startswith("0 ") else f"{greatest} {rest}"
+    if minutes < 60:
+        return _some(minutes, "minute")
+    if minutes < 24 * 60:
+        return _two(*divmod(minutes, 60), "hour", "minute")
+    return _two(*divmod(hours, 24), "day", "hour") if hours < 48 else _some(days, "day")
+
+
+def _two(number: int, rest: int, unit: str, smaller: str) -> str:
+    return f"{_some(number, unit)} {_some(rest, smaller)}" if rest else _some(number, unit)
 
 
 def _some(number: int, unit: str) -> str:

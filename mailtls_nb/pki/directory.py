@@ -234,6 +234,11 @@ class CADirectory:
         )
         return tuple(c for c in candidates if c and key_info(c.public_key()) == wanted)
 
+    def newest_certificate(self) -> x509.Certificate | None:
+        """The certificate issued last of those not revoked, if newcerts has it; looks at the newest rows only."""
+        row = next((row for row in reversed(self._newest_rows()) if row.status != "R"), None)
+        return self.certificate_for_serial(row.serial) if row else None
+
     def unmatched(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Serials of certificates without a row, and of rows without a certificate. Reads the whole directory."""
         rows = {row.serial for row in self.rows()}
@@ -246,7 +251,9 @@ class CADirectory:
             file.seek(start)
             if start:
                 file.readline()
-            return tuple(parse_rows(file, where=f"{self.layout.database} (its last part)"))
+            # What has no LF yet is being written, or was cut short.
+            whole = (line for line in file if line.endswith(b"\n"))
+            return tuple(parse_rows(whole, where=f"{self.layout.database} (its last part)"))
 
     def _difference(self, name: DistinguishedName, key_type: KeyType, name_constraints: tuple[str, ...]) -> str:
         there = {

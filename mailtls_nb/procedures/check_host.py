@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -11,6 +12,7 @@ from mailtls_nb.finding import Finding
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki import durable
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage, fingerprint
+from mailtls_nb.procedures.check.ending import endings
 from mailtls_nb.procedures.check.findings import findings
 from mailtls_nb.procedures.check.look import look
 from mailtls_nb.procedures.check.observation import CheckBefore
@@ -41,6 +43,7 @@ class CheckHost(Check[CheckWish, CheckBefore]):
             _facts(before),
             {str(wish.host): layout.versions()},
             tables={
+                "What ends first": _ends_table(wish, before),
                 "Its own certificates": _own_table(before),
                 "Trusted CAs": _trusted_table(before),
                 "Revocation lists": _crl_table(before),
@@ -76,8 +79,18 @@ def _facts(before: CheckBefore) -> Facts:
         ("port 25 shows", shows),
         ("certificates behind it", str(max(len(seen.chain) - 1, 0))),
         *((option, options.get(option, "not set")) for option in ("CACertFile", "CACertPath", "CRLFile", "CRLPath")),
+        *((f"clock of {clock.host}", str(clock)) for clock in before.clocks),
         ("access map", before.access.database.text if before.access else "none"),
     )
+
+
+def _ends_table(wish: CheckWish, before: CheckBefore) -> Table:
+    at, warn = before.at, timedelta(days=wish.warn_days)
+    rows = [
+        (str(end), end.where, f"{end.end:%Y-%m-%d}", str(end.days_left(at)), end.state(at, warn))
+        for end in (ending.end for ending in endings(before))
+    ]
+    return (("what", "where", "ends", "days left", "state"), *rows)
 
 
 def _own_table(before: CheckBefore) -> Table:
@@ -89,12 +102,11 @@ def _own_table(before: CheckBefore) -> Table:
             ", ".join(dns_names(own.certificate)) if own.certificate else "",
             _purposes(own.certificate) if own.certificate else "",
             openssl_dn(own.certificate.issuer) if own.certificate else "",
-            f"{own.certificate.not_valid_after_utc:%Y-%m-%d}" if own.certificate else "",
             f"{own.key_path} (mode {own.key_status.mode:04o})" if own.key_status else f"{own.key_path} (not there)",
         )
         for role, own in before.own.items()
     ]
-    return (("certificate", "file", "subject", "names", "may be used for", "issued by", "ends", "key"), *rows)
+    return (("certificate", "file", "subject", "names", "may be used for", "issued by", "key"), *rows)
 
 
 def _purposes(certificate: x509.Certificate) -> str:
@@ -107,12 +119,11 @@ def _trusted_table(before: CheckBefore) -> Table:
         (
             openssl_dn(certificate.subject),
             ":".join(f"{octet:02X}" for octet in bytes.fromhex(fingerprint(certificate))),
-            f"{certificate.not_valid_after_utc:%Y-%m-%d}",
             where,
         )
         for where, certificate in before.trusted
     ]
-    return (("CA", "SHA-256 fingerprint", "ends", "trusted by"), *rows)
+    return (("CA", "SHA-256 fingerprint", "trusted by"), *rows)
 
 
 def _crl_table(before: CheckBefore) -> Table:
@@ -120,13 +131,13 @@ def _crl_table(before: CheckBefore) -> Table:
         (
             openssl_dn(crl.issuer),
             f"{crl.last_update_utc:%Y-%m-%d}",
-            f"{crl.next_update_utc:%Y-%m-%d}" if crl.next_update_utc else "not said",
+            "yes" if crl.next_update_utc else "no",
             str(len(crl)),
             where,
         )
         for where, crl in before.crls
     ]
-    return (("CRL of", "made", "ends", "revoked", "in"), *rows)
+    return (("CRL of", "made", "says its end", "revoked", "in"), *rows)
 
 
 def _links_table(before: CheckBefore) -> Table:

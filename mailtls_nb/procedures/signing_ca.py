@@ -56,7 +56,7 @@ class SigningCA:
 
     def named(self, testbed: Callable[[], Testbed]) -> Path:
         """The CA directory on this machine that was named."""
-        return testbed().ca_dir if self.is_testbed else Path(self.directory)
+        return directory_here(self.directory, testbed)
 
     def path(self, testbed: Callable[[], Testbed]) -> Path:
         """The CA directory that signs: the one named, or the one that has taken over from it (09-replace-ca).
@@ -83,3 +83,8 @@ def open_signing_ca(context: Context, ca: SigningCA) -> CADirectory:
         return directory
     remark = f"The CA in {named} was replaced: the one in {path} signs now."
     return replace(directory, remarks=(*directory.remarks, remark))
+
+
+def directory_here(ca_dir: str, testbed: Callable[[], Testbed]) -> Path:
+    """The directory that the parameter ca_dir names: a path, or ``testbed`` for the testbed's own."""
+    return testbed().ca_dir if ca_dir == _TESTBED else Path(ca_dir)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from mailtls_nb.cli import main
 from mailtls_nb.errors import BadParameter, MailTLSError, NotReady
 from mailtls_nb.record import Record, load
+from mailtls_nb.testbed import Testbed
 from tests.procedures.conftest import Machine, Machines, Runbooks
 
 pytestmark = pytest.mark.testbed
@@ -75,6 +78,24 @@ def test_a_sound_relay_has_no_errors_and_nothing_is_changed(runbooks: Runbooks, 
     assert [path.name for path in tmp_path.iterdir()] == ["mailtls.prom"]
 
 
+# A CA with a certificate for the relay in service, each with a beginning and an end as `openssl ca` takes them.
+OLD_CA = r"""
+old_ca() {
+    cd /root && : >i.txt && rm -rf new && mkdir new && echo 01 >serial
+    printf '%s\n' '[ca]' default_ca=a '[a]' database=/root/i.txt new_certs_dir=/root/new serial=/root/serial \
+        default_md=sha256 policy=p unique_subject=no '[p]' commonName=supplied '[x]' basicConstraints=critical,CA:TRUE \
+        '[l]' subjectAltName=DNS:relay.example.test >ca.cnf
+    openssl req -new -nodes -newkey rsa:2048 -subj "/CN=Old CA" -keyout k.pem -out c.csr 2>/dev/null
+    openssl ca -batch -notext -config ca.cnf -selfsign -keyfile k.pem -in c.csr -out c.pem -extensions x \
+        -startdate "$1" -enddate "$2" 2>/dev/null
+    openssl req -new -nodes -newkey rsa:2048 -subj "/CN=relay.example.test" -keyout l.key -out l.csr 2>/dev/null
+    openssl ca -batch -notext -config ca.cnf -keyfile k.pem -cert c.pem -in l.csr -out l.pem -extensions l \
+        -startdate "$3" -enddate "$4" 2>/dev/null
+}
+trusted() { cat c.pem >>CERTS/cacert.pem; }
+in_service() { trusted; (umask 077; cat l.pem l.key >PEM); }
+""".replace("CERTS", CERTS).replace("PEM", PEM)
+
 # The script that plants it; what must be said of it, and where.
 FAULTS = {
     "open rule": (
@@ -109,6 +130,21 @@ FAULTS = {
         """,
         r"The CRL of /CN=A CA ended on 2020-02-01\.",
         f"{CERTS}/crl.pem",
+    ),
+    "expired certificate": (
+        f"{OLD_CA} old_ca 20200101000000Z 20480101000000Z 20200101000000Z 20200201000000Z && in_service",
+        r"The server and client certificate /CN=relay\.example\.test ended on 2020-02-01\.",
+        PEM,
+    ),
+    "expired CA of ours": (
+        f"{OLD_CA} old_ca 20200101000000Z 20210101000000Z 20200101000000Z 20480101000000Z && in_service",
+        r"Our CA /CN=Old CA ended on 2021-01-01\.",
+        f"{CERTS}/cacert.pem",
+    ),
+    "expired CA of a partner": (
+        f"{OLD_CA} old_ca 20200101000000Z 20210101000000Z 20200101000000Z 20480101000000Z && trusted",
+        r"The partner's CA /CN=Old CA ended on 2021-01-01\.",
+        f"{CERTS}/cacert.pem",
     ),
     "no clientAuth": (
         f"""
@@ -154,6 +190,50 @@ def test_the_command_exits_with_4_and_says_how_many(
     assert "TLS_Srv:x.example.test has a value that is no requirement" in page
 
 
+def test_a_ca_directory_is_looked_at_too(runbooks: Runbooks, relay: Machine, pristine: Testbed, tmp_path: Path) -> None:
+    """Its CRL, certificates and end; without a passphrase, and without a byte of it being written."""
+
+    def tree() -> dict[Path, tuple[int, bytes]]:
+        files = [path for path in pristine.ca_dir.rglob("*") if path.is_file()]
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    def looked_at() -> Record:
+        before = tree()
+        record = check(runbooks, ca_dir="testbed", textfile=str(tmp_path / "ca.prom"))
+        assert tree() == before
+        return record
+
+    assert looked_at().findings == []
+    damaged = pristine.ca_dir / ".mailtls-nb.successor"
+    damaged.write_text("garbage")
+    assert said(looked_at()) == [(f"{damaged} cannot be read.", str(pristine.ca_dir))]
+    damaged.unlink()
+    argv = ["openssl", "ca", "-gencrl", "-config", str(pristine.ca_dir / "openssl.cnf"), "-passin", "env:PASS"]
+    argv += ["-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200201000000Z"]
+    argv += ["-out", str(pristine.ca_dir / "crl.pem")]
+    environment = {**os.environ, "PASS": pristine.passphrase().reveal().decode()}
+    subprocess.run(argv, env=environment, check=True, capture_output=True)
+    crl = str(pristine.ca_dir / "crl.pem")
+    assert said(looked_at()) == [("The CRL of our CA /CN=Example Mail CA ended on 2020-02-01.", crl)]
+    assert f'kind="crl",name="/CN=Example Mail CA",path="{crl}"}} -' in (tmp_path / "ca.prom").read_text()
+
+
+def test_a_ca_directory_that_is_not_there(runbooks: Runbooks, relay: Machine, tmp_path: Path) -> None:
+    run = runbooks.bind("07", ca_dir=str(tmp_path / "none"))
+    with pytest.raises(NotReady, match="there is no CA at"):
+        run.observe()
+
+
+def test_what_ends_first_stands_first(runbooks: Runbooks, relay: Machine) -> None:
+    run = runbooks.bind("07", ca_dir="testbed")
+    shown = repr(run.observe())
+    first, second = shown.index("certificate /CN=relay.example.test"), shown.index("our CA /CN=Example Mail CA")
+    assert shown.index("What ends first") < first < second < shown.index("Its own certificates")
+    assert "days left: 364\n  state: fine" in shown
+    assert "days left: 3649\n  state: fine" in shown
+    assert "agrees with this machine's" in shown
+
+
 def test_a_host_that_cannot_be_reached_is_no_finding(runbooks: Runbooks) -> None:
     run = runbooks.bind("07", host="docker://no-such-host")
     with pytest.raises(MailTLSError) as caught:
@@ -174,7 +254,13 @@ def test_there_is_nothing_to_plan_or_apply(relay: Machine, runbooks: Runbooks) -
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("warn_days", -1), ("textfile", "relative.prom"), ("host", "testbed:nobody"), ("probe_from", "testbed:relay")],
+    [
+        ("warn_days", -1),
+        ("textfile", "relative.prom"),
+        ("ca_dir", "relative/ca"),
+        ("host", "testbed:nobody"),
+        ("probe_from", "testbed:relay"),
+    ],
 )
 def test_bad_parameters_are_refused(name: str, value: str | int, runbooks: Runbooks) -> None:
     with pytest.raises(BadParameter, match=name):

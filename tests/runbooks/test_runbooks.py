@@ -96,6 +96,7 @@ CONTRACT: dict[str, list[tuple[str, str | int]]] = {
     ],
     "07-check-host": [
         ("warn_days", 30),
+        ("ca_dir", ""),
         ("textfile", ""),
         *ON_A_HOST,
         ("audit_dir", ""),

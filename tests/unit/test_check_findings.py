@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -13,15 +14,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.finding import Finding, by_severity, counts, in_words
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.observe.certificate_files import FileStatus
+from mailtls_nb.observe.clock import Clock
 from mailtls_nb.observe.own_certificate import OwnCertificate
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory, TrustStore
+from mailtls_nb.pki.configuration import default_layout
 from mailtls_nb.pki.hashed_directory import Entry, NameHash
+from mailtls_nb.pki.index import Row
+from mailtls_nb.pki.index_ends import IndexEnds
+from mailtls_nb.pki.inspection import Inspected
+from mailtls_nb.procedures.check.ending import endings
 from mailtls_nb.procedures.check.findings import findings
-from mailtls_nb.procedures.check.observation import AccessLook, CheckBefore
+from mailtls_nb.procedures.check.observation import AccessLook, CALook, CheckBefore
 from mailtls_nb.procedures.check.textfile import metrics
 from mailtls_nb.procedures.check.wish import CheckWish
 from mailtls_nb.sendmail.cf import AccessDatabase
@@ -105,6 +113,7 @@ SOUND = CheckBefore(
     presented=Presented(True, True, (certificate(),), "TLSv1.3", "TLS_AES_256_GCM_SHA384", "", ""),
     greeting="",
     access=ACCESS,
+    clocks=(Clock("testbed:relay", timedelta(0)),),
 )
 
 
@@ -140,6 +149,23 @@ def crl_path(*crls: x509.CertificateRevocationList) -> CheckBefore:
 
 def access(**changed: object) -> CheckBefore:
     return replace(SOUND, access=replace(ACCESS, **changed))  # type: ignore[arg-type]
+
+
+def clock(**ahead: float) -> CheckBefore:
+    return replace(SOUND, clocks=(*SOUND.clocks, Clock("ssh://mx", timedelta(**ahead))))
+
+
+def ca_directory(*, further: tuple[Finding, ...] = (), **changed: object) -> CheckBefore:
+    """With a CA directory as well, which is sound but for what is changed."""
+    sound = Inspected(default_layout(Path("/ca")), ca(), crl(), certificate(days=200))
+    return replace(SOUND, cas=(CALook(replace(sound, **changed), further),))  # type: ignore[arg-type]
+
+
+def index(*days: float, **counted: object) -> CheckBefore:
+    """The CA's index with certificates that end in so many days."""
+    rows = tuple(Row("V", NOW + left * DAY, "", 10 + number, f"/CN=h{number}.test") for number, left in enumerate(days))
+    counts_of = {"soon": sum(left <= 30 for left in days), **counted}
+    return ca_directory(ends=IndexEnds(first=rows, **counts_of))  # type: ignore[arg-type]
 
 
 def port(**changed: object) -> CheckBefore:
@@ -203,6 +229,30 @@ FAULTS: dict[str, tuple[Callable[[], CheckBefore], str, str, str]] = {
     "no database": (lambda: access(in_service=False), "error", "is not there", "/etc/mail/access.db"),
     "stale": (lambda: access(is_current=False), "error", "is not what /etc/mail/access says", "/etc/mail/access.db"),
     "refused": (lambda: access(problem="makemap does not take it"), "error", "does not take", "/etc/mail/access"),
+    "clock ahead": (lambda: clock(days=365), "error", "ssh://mx is 365 days ahead of", "ssh://mx"),
+    "clock behind": (lambda: clock(days=-365), "error", "ssh://mx is 365 days behind", "ssh://mx"),
+    "clock 301 s": (lambda: clock(seconds=301), "error", "ssh://mx is 5 minutes ahead", "ssh://mx"),
+    "clock 90 s": (lambda: clock(seconds=-90), "note", "ssh://mx is 90 seconds behind", "ssh://mx"),
+    "our CA ended": (lambda: ca_directory(certificate=ca(days=-1)), "error", "Our CA /CN=CA ended on", "/ca/cacert"),
+    "our CA ends": (lambda: ca_directory(certificate=ca(days=9)), "warning", "Our CA /CN=CA ends on", "/ca/cacert"),
+    "our CRL ended": (lambda: ca_directory(crl=crl(days=-1, age=9)), "error", "CRL of our CA /CN=CA ended", "/ca/crl"),
+    "our CRL ends": (lambda: ca_directory(crl=crl(days=2, age=28)), "warning", "CRL of our CA /CN=CA ends", "/ca/crl"),
+    "issued ends": (lambda: index(3, 200), "warning", "/CN=h0.test (serial 0A) that our CA issued ends", "/ca/index"),
+    "many end": (lambda: index(soon=980), "warning", "980 more certificates of the CA end within 30", "/ca/index"),
+    "superseded": (lambda: index(superseded=7), "note", "7 certificates of the CA end within 30 days, ", "/ca/index"),
+    "one superseded": (lambda: index(superseded=1), "note", "One certificate of the CA ends within", "/ca/index"),
+    "still valid": (lambda: index(expired=1000, expired_last=(Row("V", NOW - DAY, "", 9, "/CN=x"),)), "note",
+        "1000 certificates of the CA have ended and are still valid by the index, the last: /CN=x on 2026-11-22",
+        "/ca/index"),
+    "certificate ahead": (lambda: ca_directory(newest=certificate(days=200, begins=100)), "error", "only on 2027-03-03",
+        "/ca"),
+    "CRL ahead": (lambda: ca_directory(crl=crl(days=500, age=-365)), "error", "its CRL begins only on 2027-11-23",
+        "/ca"),
+    "unfinished": (lambda: ca_directory(is_unfinished=True), "warning", "was cut short", "/ca/index.txt"),
+    "CA unreadable": (lambda: ca_directory(certificate=None, crl=None, newest=None, problems=(
+        CADirectoryError("/ca/cacert.pem is odd", do="see"),)), "error", "/ca/cacert.pem is odd.", "/ca"),
+    "further": (lambda: ca_directory(further=(Finding("note", "Odd.", "So.", "/ca/x", "See."),)), "note", "Odd.",
+        "/ca/x"),
     "open rule": (lambda: access(text=RULES + b"TLS_Srv:x.test PERM+VERFY:112\n"), "error", "TLS_Srv:x.test has",
         "/etc/mail/access, line 2"),
 }  # fmt: skip
@@ -218,6 +268,7 @@ def test_each_fault_is_the_one_finding(fault: str) -> None:
 
 def test_a_sound_host_has_no_findings() -> None:
     assert findings(WISH, SOUND) == ()
+    assert findings(WISH, ca_directory()) == findings(WISH, index(31, 200)) == findings(WISH, clock(seconds=60)) == ()
     assert findings(WISH, crl_file(crl(days=20, age=1))) == ()
     # What a CRL of an hour's life needs is not a warning from its first minute.
     assert findings(replace(WISH, warn_days=3650), crl_file(crl(days=0.03, age=0.01)))[0].severity == "warning"
@@ -259,10 +310,10 @@ def test_the_textfile_is_what_prometheus_reads() -> None:
     before = store(crl_file(crl(days=-0.5)), ca_file=replace(STORED, certificates=(ca('a"b\\c', days=3),)))
     text = metrics("testbed:relay", before, findings(WISH, before))
     assert text.splitlines()[2:] == [
-        f'mailtls_days_left{{host="testbed:relay",kind="certificate",name="/CN={NAME}",path="/c/relay.pem"}} 300',
-        'mailtls_days_left{host="testbed:relay",kind="ca",name="/CN=a\\"b\\\\c",path="/c/cacert.pem"} 3',
-        'mailtls_days_left{host="testbed:relay",kind="ca",name="/CN=Partner CA",path="/c"} 3000',
         'mailtls_days_left{host="testbed:relay",kind="crl",name="/CN=CA",path="/c/crl.pem"} -0.50',
+        'mailtls_days_left{host="testbed:relay",kind="partner-ca",name="/CN=a\\"b\\\\c",path="/c/cacert.pem"} 3',
+        f'mailtls_days_left{{host="testbed:relay",kind="certificate",name="/CN={NAME}",path="/c/relay.pem"}} 300',
+        'mailtls_days_left{host="testbed:relay",kind="partner-ca",name="/CN=Partner CA",path="/c"} 3000',
         "# HELP mailtls_findings What 07-check-host found, by severity.",
         "# TYPE mailtls_findings gauge",
         'mailtls_findings{host="testbed:relay",severity="error"} 2',
@@ -272,3 +323,51 @@ def test_the_textfile_is_what_prometheus_reads() -> None:
         "# TYPE mailtls_checked_timestamp_seconds gauge",
         f'mailtls_checked_timestamp_seconds{{host="testbed:relay"}} {int(NOW.timestamp())}',
     ]
+
+
+def test_one_list_holds_all_that_ends() -> None:
+    """The host's own certificate is no partner's, and is told once though the CA's index has it too."""
+    own_row = Row("V", certificate().not_valid_after_utc, "", certificate().serial_number, f"/CN={NAME}")
+    issued = IndexEnds(first=(Row("V", NOW + 9 * DAY, "", 9, "/CN=x"), own_row))
+    before = store(crl_file(crl(days=20)), ca_file=replace(STORED, certificates=(ca(), ca("Public", days=50))))
+    before = replace(before, cas=ca_directory(ends=issued).cas)
+    assert [(ending.end.kind, ending.end.name, ending.end.where) for ending in endings(before)] == [
+        ("issued", "/CN=x (serial 09)", "/ca/index.txt"),
+        ("crl", "/CN=CA", "/c/crl.pem"),
+        ("crl", "/CN=CA", "/ca/crl.pem"),
+        ("partner-ca", "/CN=Public", CA_FILE),
+        ("certificate", f"/CN={NAME}", PEM),
+        ("ca", "/CN=CA", CA_FILE),
+        ("ca", "/CN=CA", "/ca/cacert.pem"),
+        ("partner-ca", "/CN=Partner CA", CERTS),
+    ]
+
+
+def test_a_certificate_of_both_roles_is_one_finding_that_tells_of_both() -> None:
+    ended = replace(OWN, certificates=(certificate(days=-1),))
+    before = replace(SOUND, own={"server": ended, "client": ended})
+    found = [f for f in findings(WISH, before) if "ended" in f.what]
+    assert [f.what for f in found] == [f"The server and client certificate /CN={NAME} ended on 2026-11-22."]
+    assert "Whoever verifies us" in found[0].why
+    assert "Partners get verify=FAIL" in found[0].why
+    assert "06-renew-certificate" in found[0].do
+
+
+def test_a_year_later_all_has_ended_and_the_clock_is_named_first() -> None:
+    """Given times: the same host, looked at with a clock that is a year ahead."""
+    before = replace(ca_directory(), at=NOW + 365 * DAY, clocks=(Clock("testbed:relay", -365 * DAY),))
+    errors = [f.what for f in findings(WISH, before) if f.severity == "error"]
+    assert errors[0].startswith("The clock of testbed:relay is 365 days behind this machine's, which says 2027-11-23")
+    assert any("certificate /CN=relay.example.test ended" in what for what in errors)
+    assert any("CRL of our CA /CN=CA ended" in what for what in errors)
+
+
+def test_what_to_do_names_the_runbook() -> None:
+    for before, runbook in (
+        (ca_directory(certificate=ca(days=9)), "09-replace-ca"),
+        (ca_directory(crl=crl(days=-1, age=9)), "05-revoke-certificate with action refresh"),
+        (index(3), "06-renew-certificate"),
+        (links(replace(PARTNER, certificates=(ca("P", days=3),))), "03-trust-partner"),
+    ):
+        (found,) = findings(WISH, before)
+        assert runbook in found.do

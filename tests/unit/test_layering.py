@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     ("secret", "names", "parameters"),
     ("pki", "sendmail"),
-    ("plan", "verdict", "finding"),
+    ("plan", "verdict", "finding", "expiry"),
     ("hosts",),
     ("observe", "apply"),
     ("library", "record", "audit", "approval", "testbed"),
@@ -35,10 +35,12 @@ _PKI_SHELL = {
     "creation",
     "directory",
     "durable",
+    "inspection",
     "locking",
     "recovery",
     "revoking",
     "succession",
+    "survey",
 }
 _IMPURE_MODULES = {"subprocess", "socket", "os", "time", "tempfile", "shutil", "getpass", "random", "secrets"}
 _IMPURE_CALLS = {"open", "now", "utcnow", "today", "read_bytes", "read_text", "write_bytes", "write_text"}
@@ -73,7 +75,7 @@ def _is_module(name: str) -> bool:
 
 def _is_pure(name: str) -> bool:
     top, _, rest = name.partition(".")
-    return top in {"errors", "names", "parameters", "plan", "verdict", "finding", "sendmail"} or (
+    return top in {"errors", "names", "parameters", "plan", "verdict", "finding", "expiry", "sendmail"} or (
         top == "pki" and rest not in _PKI_SHELL
     )
 

@@ -16,7 +16,9 @@ from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.own_certificate import OwnCertificate
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage
 from mailtls_nb.procedures.check.access_findings import access_findings
-from mailtls_nb.procedures.check.ending import ending
+from mailtls_nb.procedures.check.ca_findings import ca_findings
+from mailtls_nb.procedures.check.clock_findings import clock_findings
+from mailtls_nb.procedures.check.ending import REFUSED, endings
 from mailtls_nb.procedures.check.observation import CheckBefore, Role
 from mailtls_nb.procedures.check.trust_findings import crl_findings, trust_findings
 from mailtls_nb.procedures.check.wish import CheckWish
@@ -27,10 +29,6 @@ _EFFECT: dict[Role, str] = {
     "server": "STARTTLS is not offered, and mail arrives in clear.",
     "client": "sendmail shows no certificate to other servers, and partners that demand one refuse our mail.",
 }
-_REFUSED: dict[Role, str] = {
-    "server": "Whoever verifies us gets verify=FAIL, and holds or returns the mail where that is demanded.",
-    "client": "Partners get verify=FAIL, and refuse our mail where they demand verification.",
-}
 _USAGE = {
     "server": (ExtendedKeyUsageOID.SERVER_AUTH, "serverAuth"),
     "client": (ExtendedKeyUsageOID.CLIENT_AUTH, "clientAuth"),
@@ -39,13 +37,18 @@ _USAGE = {
 
 def findings(wish: CheckWish, before: CheckBefore) -> tuple[Finding, ...]:
     """All findings, the gravest first."""
+    warn = timedelta(days=wish.warn_days)
     return by_severity(
         (
+            # A wrong clock makes much of what follows look wrong.
+            *clock_findings(before),
             *_host_findings(before.layout),
             *_port_findings(wish, before),
-            *_own_findings(wish, before),
-            *trust_findings(before, wish.warn_days),
-            *crl_findings(before, wish.warn_days),
+            *_own_findings(before),
+            *(finding for ending in endings(before) for finding in ending.finding(before.at, warn)),
+            *trust_findings(before),
+            *crl_findings(before),
+            *ca_findings(before, wish.warn_days),
             *access_findings(before),
         )
     )
@@ -101,11 +104,11 @@ def _serial(before: CheckBefore) -> int | None:
     return server.certificate.serial_number if server is not None and server.certificate is not None else None
 
 
-def _own_findings(wish: CheckWish, before: CheckBefore) -> Iterator[Finding]:
+def _own_findings(before: CheckBefore) -> Iterator[Finding]:
     for role, own in before.own.items():
         yield from _file_findings(role, own, before)
         if own.certificate is not None:
-            yield from _certificate_findings(role, own, own.certificate, wish.warn_days, before)
+            yield from _certificate_findings(role, own, own.certificate, before)
     if "server" in before.own and "client" not in before.own:
         what = "No certificate is configured for sendmail as a client."
         yield Finding("warning", what, _EFFECT["client"], before.layout.cf, _ISSUE)
@@ -144,19 +147,16 @@ def _key_findings(role: Role, own: OwnCertificate, mode: int, before: CheckBefor
 
 
 def _certificate_findings(
-    role: Role, own: OwnCertificate, certificate: x509.Certificate, warn_days: int, before: CheckBefore
+    role: Role, own: OwnCertificate, certificate: x509.Certificate, before: CheckBefore
 ) -> Iterator[Finding]:
     what = f"The {role} certificate {openssl_dn(certificate.subject)}"
-    yield from ending(
-        what, certificate.not_valid_after_utc, before.at, timedelta(days=warn_days), _REFUSED[role], own.path, _ISSUE
-    )
     if certificate.not_valid_before_utc > before.at:
         begins = f"{what} begins on {certificate.not_valid_before_utc:%Y-%m-%d}."
-        yield Finding("error", begins, _REFUSED[role], own.path, "Set the clock, or run 02-issue-certificate.")
+        yield Finding("error", begins, REFUSED[role], own.path, "Set the clock, or run 02-issue-certificate.")
     usage, (wanted, word) = extended_key_usage(certificate), _USAGE[role]
     if usage is not None and wanted not in usage:
         lacks = f"{what} is not for use as a {role} (extendedKeyUsage without {word})."
-        yield Finding("error", lacks, _REFUSED[role], own.path, _ISSUE)
+        yield Finding("error", lacks, REFUSED[role], own.path, _ISSUE)
     name = before.layout.canonical_name.lower()
     if role == "server" and not _is_for(name, dns_names(certificate)):
         names = ", ".join(dns_names(certificate)) or "no name"

@@ -9,12 +9,14 @@ from mailtls_nb.errors import CommandTimedOut, NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.access_map import observe_access_map
 from mailtls_nb.observe.certificate_files import file_status
+from mailtls_nb.observe.clock import observe_clock
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.names import Address, addresses_of, reverse_names
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
 from mailtls_nb.observe.port25 import greeting_on_port25, presented_on_port25
 from mailtls_nb.observe.trust_store import observe_trust_store
+from mailtls_nb.procedures.check.ca_look import look_at_cas
 from mailtls_nb.procedures.check.observation import AccessLook, CheckBefore, Role
 from mailtls_nb.procedures.check.wish import CheckWish
 from mailtls_nb.procedures.procedure import Context
@@ -31,12 +33,17 @@ _MOST_NAMES = 100
 
 
 def look(context: Context, wish: CheckWish) -> CheckBefore:
-    """Observe the host and its port 25. Raises NotReady and what the transports raise."""
+    """Observe the host, its port 25, the clocks, and the CA directory where one is named.
+
+    Raises NotReady and what the transports raise.
+    """
+    cas = look_at_cas(context, wish, context.now())
     host = context.host(wish.host)
     layout = observe_layout(host)
     cf = needed_file(host, layout.cf)
     settings = options(cf)
     probe = context.probe(wish.probe_from)
+    clocks = tuple(observe_clock(machine, context.now) for machine in ((host, probe) if wish.probe_from else (host,)))
     presented = presented_on_port25(probe, layout.canonical_name)
     turned_away = presented.connected and not presented.starttls_offered
     return CheckBefore(
@@ -54,6 +61,8 @@ def look(context: Context, wish: CheckWish) -> CheckBefore:
         presented=presented,
         greeting=greeting_on_port25(probe, layout.canonical_name) if turned_away else "",
         access=_access(host, cf),
+        clocks=clocks,
+        cas=cas,
     )
 
 

@@ -9,9 +9,13 @@ from typing import Literal
 
 from cryptography import x509
 
+from mailtls_nb.finding import Finding
+from mailtls_nb.observe.clock import Clock
 from mailtls_nb.observe.own_certificate import OwnCertificate
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.observe.trust_store import StoreDirectory, TrustStore
+from mailtls_nb.pki.certificates import is_issued_by
+from mailtls_nb.pki.inspection import Inspected
 from mailtls_nb.sendmail.cf import AccessDatabase
 from mailtls_nb.sendmail.layout import Layout
 
@@ -36,12 +40,21 @@ class AccessLook:
 
 
 @dataclass(frozen=True)
+class CALook:
+    """A CA directory of this machine; ``further`` is what was found in it beyond what ``directory`` tells."""
+
+    directory: Inspected
+    further: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
 class CheckBefore:
     """One host as it is.
 
     ``options`` are those of its sendmail.cf. ``own`` holds the certificate of each role that is configured.
     ``greeting`` is what the server said first where it offered no STARTTLS. ``access`` is None without
-    FEATURE(access_db).
+    FEATURE(access_db). ``clocks`` are those of the host and, where that is another machine, of the probe; ``cas`` are
+    the CA directories that were to be looked at too.
     """
 
     at: datetime
@@ -52,6 +65,8 @@ class CheckBefore:
     presented: Presented
     greeting: str
     access: AccessLook | None
+    clocks: tuple[Clock, ...] = ()
+    cas: tuple[CALook, ...] = ()
 
     @property
     def trusted(self) -> tuple[tuple[str, x509.Certificate], ...]:
@@ -61,6 +76,17 @@ class CheckBefore:
         if "CACertPath" in self.options:
             path = self.store.ca_path.path
             found += [(path, c) for c in self.store.ca_path.trusted if all(c != other for _, other in found)]
+        return tuple(found)
+
+    @property
+    def our_cas(self) -> tuple[x509.Certificate, ...]:
+        """The CAs that are ours: those that this host's own certificates lead up to, and those looked at here."""
+        found = [ca.directory.certificate for ca in self.cas if ca.directory.certificate is not None]
+        below = [own.certificate for own in self.own.values() if own.certificate is not None] + found
+        while below:
+            signers = [c for _, c in self.trusted if any(is_issued_by(certificate, c) for certificate in below)]
+            below = [c for c in dict.fromkeys(signers) if c not in found]
+            found += below
         return tuple(found)
 
     @property

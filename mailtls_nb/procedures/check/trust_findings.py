@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 from cryptography import x509
 
@@ -12,19 +11,16 @@ from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory
 from mailtls_nb.pki import hashed_directory
 from mailtls_nb.pki.hashed_directory import Entry
-from mailtls_nb.procedures.check.ending import ending
+from mailtls_nb.procedures.check.ending import RENEW_CRL
 from mailtls_nb.procedures.check.observation import CheckBefore
 
 _OTHERS_WRITE = 0o022
 _EVERYBODY_WRITES = 0o002
 _NOBODY = "sendmail then verifies nobody: every partner is verify=FAIL, or STARTTLS is not offered."
 _REVOKED = "sendmail ignores it with one line in the log at its start: revoked certificates are accepted."
-_RENEW_CRL = (
-    "Get the newest CRL from that CA and put it there (a partner's: 03-trust-partner); for CRLFile, reload sendmail."
-)
 
 
-def trust_findings(before: CheckBefore, warn_days: int) -> Iterator[Finding]:
+def trust_findings(before: CheckBefore) -> Iterator[Finding]:
     """The file and the directory of trusted CAs."""
     yield from _ca_file(before)
     if "CACertPath" in before.options and before.store.ca_path.status is None:
@@ -33,29 +29,16 @@ def trust_findings(before: CheckBefore, warn_days: int) -> Iterator[Finding]:
         yield Finding("error", what, "The CAs in it are not trusted.", path, "Run 03-trust-partner for each partner.")
     for directory in before.hash_directories:
         yield from _directory(directory)
-    for where, certificate in before.trusted:
-        what = f"The trusted CA {openssl_dn(certificate.subject)}"
-        why = "Every certificate of that CA is verify=FAIL."
-        do = "Get its successor from the partner and trust it with 03-trust-partner; our own CA needs a successor."
-        end = certificate.not_valid_after_utc
-        yield from ending(what, end, before.at, timedelta(days=warn_days), why, where, do)
 
 
-def crl_findings(before: CheckBefore, warn_days: int) -> Iterator[Finding]:
+def crl_findings(before: CheckBefore) -> Iterator[Finding]:
     """CRLs that count, and those that should."""
     if path := before.options.get("CRLFile", ""):
         yield from _crl_file(before, path)
     if "CRLPath" in before.options and (before.store.crl_path is None or before.store.crl_path.status is None):
         path = before.options["CRLPath"]
         what = f"The directory of CRLPath, {path}, is not there."
-        yield Finding("error", what, "Revoked certificates are accepted.", path, _RENEW_CRL)
-    for where, crl in before.crls:
-        if crl.next_update_utc is not None:
-            # CRLs are made for days or weeks: one that lasts a month would never be without a warning.
-            warn = min(timedelta(days=warn_days), (crl.next_update_utc - crl.last_update_utc) / 3)
-            what = f"The CRL of {openssl_dn(crl.issuer)}"
-            why = "Every certificate of that CA is verify=FAIL, revoked or not."
-            yield from ending(what, crl.next_update_utc, before.at, warn, why, where, _RENEW_CRL)
+        yield Finding("error", what, "Revoked certificates are accepted.", path, RENEW_CRL)
 
 
 def _ca_file(before: CheckBefore) -> Iterator[Finding]:
@@ -98,7 +81,7 @@ def _link_finding(entry: Entry, what: str, directory: str) -> Finding:
     if entry.mode is not None and entry.mode & _OTHERS_WRITE:
         why, do = "Whoever writes into it is believed.", "Take the right to write from others, and see what is in it."
     elif entry.kind == "crl":
-        why, do = "Certificates revoked by this CRL are accepted.", _RENEW_CRL
+        why, do = "Certificates revoked by this CRL are accepted.", RENEW_CRL
     else:
         why = "The CA that was meant is not found by this link: its certificates are verify=FAIL."
         do = "Run 03-trust-partner for that partner, which mends its links, or remove the link."
@@ -108,15 +91,15 @@ def _link_finding(entry: Entry, what: str, directory: str) -> Finding:
 def _crl_file(before: CheckBefore, path: str) -> Iterator[Finding]:
     crl_file: StoredFile | None = before.store.crl_file
     if crl_file is None:
-        yield Finding("error", f"The file of CRLFile, {path}, is not there.", _REVOKED, path, _RENEW_CRL)
+        yield Finding("error", f"The file of CRLFile, {path}, is not there.", _REVOKED, path, RENEW_CRL)
     elif not crl_file.crls:
         what = f"The file of CRLFile, {path}, holds no CRL that can be read."
-        yield Finding("error", what, _REVOKED, path, _RENEW_CRL)
+        yield Finding("error", what, _REVOKED, path, RENEW_CRL)
     else:
         issuer = crl_file.crls[0].issuer
         if not any(certificate.subject == issuer for _, certificate in before.trusted):
             what = f"The CRL in {path} is of {openssl_dn(issuer)}, which is no CA that this host trusts."
-            yield Finding("error", what, _REVOKED, path, _RENEW_CRL)
+            yield Finding("error", what, _REVOKED, path, RENEW_CRL)
         if len(crl_file.crls) > 1:
             names = ", ".join(_issuer(crl) for crl in crl_file.crls[1:])
             what = f"{path} holds several CRLs, and sendmail reads the first only; ignored are those of {names}."

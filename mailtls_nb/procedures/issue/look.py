@@ -9,13 +9,16 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from mailtls_nb.errors import BadParameter, CertificateRefused, NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.certificate_files import CertificateFiles, file_status, observe_certificate_files
+from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.port25 import Presented, greeting_on_port25, presented_on_port25
 from mailtls_nb.pki.chain import CertificateChain, check_external
+from mailtls_nb.pki.clock import refuse_clock_behind
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import check_names, check_valid_days
+from mailtls_nb.pki.revoking import newest_crl
 from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
@@ -32,6 +35,13 @@ def open_ca(context: Context, wish: IssueWish) -> CADirectory:
     if wish.ca is None:
         raise NotReady("this way of the runbook signs nothing", left="nothing was touched")
     directory = open_signing_ca(context, wish.ca)
+    refuse_clock_behind(
+        context.now(),
+        ca=directory.ca_certificate,
+        newest=directory.newest_certificate(),
+        crl=newest_crl(directory),
+        where=str(directory.path),
+    )
     check_names(wish.names, directory.ca_certificate)
     check_valid_days(wish.valid_days, now=context.now(), issuer=directory.ca_certificate)
     # A wrong passphrase is found now, not after the host was touched.
@@ -44,6 +54,8 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
     directory = open_ca(context, wish) if wish.ca else None
     host = context.host(wish.host)
     layout = observe_layout(host)
+    if wish.way == "install":
+        check_clocks((host, context.probe(wish.probe_from)) if wish.probe_from else (host,), context.now)
     files = observe_certificate_files(host, wish.cert_dir, wish.certificate_path, wish.new_key_path)
     mc, cf = needed_file(host, layout.mc), needed_file(host, layout.cf)
     mc_status = file_status(host, layout.mc)
