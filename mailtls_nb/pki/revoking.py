@@ -16,6 +16,7 @@ from cryptography import x509
 from mailtls_nb.errors import CADirectoryError, NotReady
 from mailtls_nb.pki import durable, recovery
 from mailtls_nb.pki.adoption import not_sound
+from mailtls_nb.pki.clock import refuse_clock_behind
 from mailtls_nb.pki.crl import check_crl_days, check_own_crl, crl_number, crl_pem, is_signed_by, sign_crl
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row, serial_text
@@ -69,6 +70,7 @@ def sign_new_crl(
     check_crl_days(days)
     key = ca.signing_key(passphrase)
     _refuse_ended(ca, now)
+    refuse_clock_behind(now, ca=ca.ca_certificate, newest=None, crl=newest_crl(ca), where=str(ca.path))
     with _writing(ca, "signs a certificate revocation list"):
         revoked = _rewrite(ca, change).revoked if change else revoked_rows(ca)
         number = next_crl_number(ca)

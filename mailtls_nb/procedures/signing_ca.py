@@ -8,7 +8,9 @@ from pathlib import Path
 
 from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.parameters import absolute_path
+from mailtls_nb.pki.clock import refuse_clock_behind
 from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.revoking import newest_crl
 from mailtls_nb.pki.succession import signing_directory
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.secret import SecretReference
@@ -65,6 +67,17 @@ class SigningCA:
         """
         named = self.named(testbed)
         return signing_directory(named) if self.follows and named.is_dir() else named
+
+
+def refuse_clock_behind_ca(context: Context, directory: CADirectory) -> None:
+    """Raise NotReady where this machine's clock lies before what the CA has signed already."""
+    refuse_clock_behind(
+        context.now(),
+        ca=directory.ca_certificate,
+        newest=directory.newest_certificate(),
+        crl=newest_crl(directory),
+        where=str(directory.path),
+    )
 
 
 def open_signing_ca(context: Context, ca: SigningCA) -> CADirectory:

@@ -15,14 +15,12 @@ from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.port25 import Presented, greeting_on_port25, presented_on_port25
 from mailtls_nb.pki.chain import CertificateChain, check_external
-from mailtls_nb.pki.clock import refuse_clock_behind
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import check_names, check_valid_days
-from mailtls_nb.pki.revoking import newest_crl
 from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
-from mailtls_nb.procedures.signing_ca import open_signing_ca
+from mailtls_nb.procedures.signing_ca import open_signing_ca, refuse_clock_behind_ca
 from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 
@@ -35,13 +33,7 @@ def open_ca(context: Context, wish: IssueWish) -> CADirectory:
     if wish.ca is None:
         raise NotReady("this way of the runbook signs nothing", left="nothing was touched")
     directory = open_signing_ca(context, wish.ca)
-    refuse_clock_behind(
-        context.now(),
-        ca=directory.ca_certificate,
-        newest=directory.newest_certificate(),
-        crl=newest_crl(directory),
-        where=str(directory.path),
-    )
+    refuse_clock_behind_ca(context, directory)
     check_names(wish.names, directory.ca_certificate)
     check_valid_days(wish.valid_days, now=context.now(), issuer=directory.ca_certificate)
     # A wrong passphrase is found now, not after the host was touched.

@@ -26,6 +26,7 @@ from mailtls_nb.procedures.renew.wish import RenewWish
 from mailtls_nb.procedures.replace.names import new_name
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore, Showing
 from mailtls_nb.procedures.replace.wish import ReplaceWish
+from mailtls_nb.procedures.signing_ca import refuse_clock_behind_ca
 from mailtls_nb.sendmail.mc import managed_settings
 from mailtls_nb.testbed.organisation import partner_organisation
 from mailtls_nb.testbed.shown_certificates import LOST_HOSTNAME, PROOF_HOSTNAME
@@ -109,6 +110,7 @@ def _open(context: Context, wish: ReplaceWish, path: Path, otherwise: str) -> CA
     directory = CADirectory.open(path)
     # A wrong passphrase is found now, not after the first host was changed.
     directory.signing_key(context.secret(wish.ca.passphrase))
+    refuse_clock_behind_ca(context, directory)
     return directory
 
 

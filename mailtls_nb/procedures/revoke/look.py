@@ -18,6 +18,7 @@ from mailtls_nb.procedures.host_look import look_at_host
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, RevokeBefore
 from mailtls_nb.procedures.revoke.wish import RevokeWish
+from mailtls_nb.procedures.signing_ca import refuse_clock_behind_ca
 from mailtls_nb.testbed.shown_certificates import lost_key
 
 _UNTOUCHED = "nothing was touched"
@@ -45,6 +46,7 @@ def open_ca(context: Context, wish: RevokeWish) -> CADirectory:
     directory = CADirectory.open(path)
     # A wrong passphrase is found now, not after something was revoked.
     directory.signing_key(context.secret(wish.ca.passphrase))
+    refuse_clock_behind_ca(context, directory)
     end = directory.ca_certificate.not_valid_after_utc
     if context.now() > end:
         raise NotReady(
