@@ -26,7 +26,7 @@ class KillingRun:
 
     An action is what changes something on the host or in the CA directory, counted from where the change begins (what
     an earlier run left has been undone by then) and written into ``actions``. ``procedure`` is the runbook's module,
-    where the functions that make its changes are found: ``put_into_service`` and, if it has it, ``revoke_old``.
+    where the functions that make its changes are found.
     """
 
     runbook: str
@@ -83,10 +83,37 @@ class KillingRun:
         RecordedHost.run = counted(RecordedHost.run, _command)  # type: ignore[method-assign]
         for name in ("write", "write_pieces", "append", "remove", "truncate"):
             what = f"CA: {name.partition('_')[0]} "
-            setattr(durable, name, counted(getattr(durable, name), lambda path, *_, w=what: w + path.suffix))
-        for name in {"put_into_service", "revoke_old"} & set(vars(self.procedure)):
+            setattr(durable, name, counted(getattr(durable, name), lambda path, *_, w=what: _file(w, path)))
+        for name in _CHANGING & set(vars(self.procedure)):
             setattr(self.procedure, name, beginning(getattr(self.procedure, name)))
         self.runbooks(self.runbook, **self.given)
+
+
+# The functions with which the changes of runbooks begin, by which a procedure's module knows them.
+_CHANGING = {"put_into_service", "revoke_old", "revoke_and_distribute", "replace_ca"}
+
+
+def killed_on_and_on(killing: KillingRun, check: Callable[[], None]) -> list[str]:
+    """Run again and again, each time killed after another action of what is left to do, until one run ends by itself.
+
+    ``check`` is called after each kill. Returns the actions after which there was a kill, in order.
+    """
+    killed_after: list[str] = []
+    point, first = 1, ""
+    while True:
+        done = killing.ended(killing.start(point), point)
+        if len(done) < point:
+            return killed_after
+        killed_after.append(done[-1].removeprefix("mailtls-nb: "))
+        check()
+        # What begins otherwise has less left to do: from its first action on.
+        point, first = (point + 1, first) if done[0] == first or not first else (1, done[0])
+        first = first or done[0]
+
+
+def _file(what: str, path: Path) -> str:
+    """What is done to a file of a CA directory; nothing counts before that has its name (test_crash.py kills there)."""
+    return "" if ".creating" in str(path) else what + path.suffix
 
 
 def _command(_host: RecordedHost, argv: Sequence[str]) -> str:

@@ -21,8 +21,7 @@ def trusted_by(machine: Machine) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def ready(testbed: Testbed, runbooks: Runbooks) -> Testbed:
-    testbed.reset()
+def ready(machines: Machines, testbed: Testbed, runbooks: Runbooks) -> Testbed:
     for runbook in ("01", "02", "03"):
         assert runbooks(runbook).outcome == "changed"
     return testbed

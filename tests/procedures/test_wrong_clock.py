@@ -1,4 +1,4 @@
-"""This machine's clock wrong by a year, by libfaketime: 07 says so, 02 refuses to sign, and nothing is touched.
+"""This machine's clock wrong by a year, by libfaketime: 07 says so, whoever signs refuses to, and nothing is touched.
 
 The whole command runs with the wrong clock, the notebook's kernel and all. The hosts keep the right time, since what
 runs on them is no child of the command. The clock that measures waiting (CLOCK_MONOTONIC) is left alone, or waiting
@@ -99,13 +99,22 @@ def test_07_says_that_a_clock_is_wrong(
     assert bool(behind) == (offset == "-365d")
 
 
+SIGNING = [
+    ("02", ("-p", "key_type", "rsa-2048")),
+    ("05", ("-p", "action", "refresh", "-p", "crl_hosts", "testbed:relay")),
+    ("06", ("-p", "renew_before_days", "364", "-p", "key", "same")),
+    ("09", ()),
+]
+
+
 @both_ways
-def test_02_refuses_to_sign_and_touches_nothing(
-    offset: str, host_is: str, relay: Machine, pristine: Testbed, tmp_path: Path
+@pytest.mark.parametrize(("runbook", "given"), SIGNING, ids=[runbook for runbook, _ in SIGNING])
+def test_who_signs_refuses_to_and_touches_nothing(
+    runbook: str, given: tuple[str, ...], offset: str, host_is: str, relay: Machine, pristine: Testbed, tmp_path: Path
 ) -> None:
-    """Another key is wished for, so that a right clock would have it sign."""
+    """A right clock would have it sign."""
     before = relay.state(), relay.daemon(), ca_tree(pristine)
-    ran = run(offset, tmp_path, "02", "-p", "key_type", "rsa-2048")
+    ran = run(offset, tmp_path, runbook, *given)
     assert (ran.status, ran.said["outcome"]) == (2, "failed"), ran.stderr
     assert (relay.state(), relay.daemon(), ca_tree(pristine)) == before
     error = ran.said["error"]
