@@ -11,6 +11,7 @@ from cryptography import x509
 
 from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.names import openssl_dn
+from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
@@ -40,6 +41,8 @@ def look(context: Context, wish: RenewWish) -> RenewBefore:
     # A passphrase that is wrong is found while there is time.
     signer.signing_key(context.secret(wish.ca.passphrase))
     host, now = context.host(wish.host), context.now()
+    # Also where nothing turns out to be due: that too is told by the clock.
+    check_clocks((host, context.probe(wish.probe_from)) if wish.probe_from else (host,), context.now)
     layout = observe_layout(host)
     if layout.interrupted:
         return RenewBefore(now, layout, signer)
