@@ -71,7 +71,7 @@ def check_own_crl(
     Raises CertificateRefused with every reason, and what sendmail would make of it: unreadable, several in one file, of
     another CA, not yet or no longer valid, or with a number lower than ``at_least``.
     """
-    blocks = _BLOCK.findall(data)
+    blocks = crl_blocks(data)
     try:
         crls = [x509.load_pem_x509_crl(block) for block in blocks]
     except ValueError:
@@ -90,6 +90,11 @@ def check_own_crl(
     if problems:
         raise _refused(where, problems)
     return crls[0]
+
+
+def crl_blocks(data: bytes) -> list[bytes]:
+    """The CRLs of a PEM file, each as PEM."""
+    return _BLOCK.findall(data)
 
 
 def _problems(crl: x509.CertificateRevocationList, issuer: x509.Certificate, now: datetime) -> list[str]:
