@@ -22,7 +22,7 @@ class Cures:
 
     ``drop`` are the lines that go, by number: repetitions and blank lines. ``set_aside`` are those among them that
     differ from the row that is kept, and are kept elsewhere. ``expired`` and ``superseded`` are the valid rows of the
-    subject that is to be signed for, where subjects are unique.
+    subject that is to be signed for, where subjects are unique. ``where`` is the index.
     """
 
     drop: Mapping[int, bytes] = field(default_factory=dict)
@@ -32,6 +32,7 @@ class Cures:
     lacks_lf: bool = False
     expired: tuple[Row, ...] = ()
     superseded: tuple[Row, ...] = ()
+    where: str = ""
 
     def __bool__(self) -> bool:
         return self.mends or bool(self.expired or self.superseded)
@@ -79,6 +80,7 @@ def needed_cures(scan: IndexScan, agrees: Callable[[Row], bool], *, now: datetim
         lacks_lf=scan.lacks_lf,
         expired=tuple(row for row in wished if row.not_after <= now),
         superseded=tuple(row for row in wished if row.not_after > now),
+        where=where,
     )
 
 
