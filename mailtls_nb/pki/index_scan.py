@@ -18,7 +18,8 @@ from mailtls_nb.pki.index import Row, parse_row, serial_text
 from mailtls_nb.pki.revocation import Reason
 
 # Of a date, in pieces: a regular expression for all of a row takes three times as long.
-_DAYS = {b"%02d%02d" % (month, day) for month in range(1, 13) for day in range(1, 29)}
+_MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_DAYS = {b"%02d%02d" % (month, day) for month, last in enumerate(_MONTHS, start=1) for day in range(1, last + 1)}
 _TIMES = {b"%02d%02d" % (hour, minute) for hour in range(24) for minute in range(60)}
 _SECONDS = {b"%02dZ" % second for second in range(60)}
 _OTHERS = (b"V", b"E")
@@ -145,7 +146,7 @@ def scan_index(
 def plain_row(line: bytes) -> tuple[bytes, bytes, int, bytes] | None:
     """The status, end (without the Z), serial and subject of a row of which no more needs to be known.
 
-    None for whatever is not sure to be as openssl writes it (as on a day that not every month has): that is looked at
+    None for whatever is not sure to be as openssl writes it (as on the 29th of February): that is looked at
     more closely.
     """
     fields = line.split(b"\t")

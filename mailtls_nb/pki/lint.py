@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -132,10 +133,12 @@ def _missing(layout: Layout) -> Iterator[NumberedRow]:
 
 
 def _serials(names: Iterable[str]) -> Iterator[int]:
+    """Of certificates in newcerts, by their names."""
     for name in names:
-        stem, dot, suffix = name.partition(".")
-        if dot and suffix == "pem" and stem and not set(stem) - set("0123456789ABCDEFabcdef"):
-            yield int(stem, 16)
+        stem = name.removesuffix(".pem")
+        if stem is not name and stem.isalnum():
+            with suppress(ValueError):
+                yield int(stem, 16)
 
 
 def _pending(layout: Layout) -> int | None:
