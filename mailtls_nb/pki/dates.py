@@ -31,12 +31,11 @@ def parse_date(text: str) -> datetime:
 
 def ended_by(now: datetime) -> Callable[[bytes], bool]:
     """Whether a date has come by ``now``, told from its digits alone, without their Z: for very many of them."""
-    long = now.astimezone(UTC).strftime("%Y%m%d%H%M%S").encode()
-    short, past_them_all = long[2:], now.year >= 2050
+    moment = now.astimezone(UTC).strftime("%Y%m%d%H%M%S").encode()
 
     def ended(digits: bytes) -> bool:
-        if len(digits) == 14:
-            return digits <= long
-        return digits <= short or digits >= b"5" or past_them_all
+        if len(digits) == 12:
+            return (b"19" if digits >= b"5" else b"20") + digits <= moment
+        return digits <= moment
 
     return ended

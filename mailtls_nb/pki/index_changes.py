@@ -79,8 +79,9 @@ class Rewriting:
             if number in drop:
                 self._drop(number, line)
                 continue
-            plain = plain_row(line)
-            if plain is not None and plain[0] != b"R":
+            # All that is revoked is told of in the end.
+            plain = None if line.startswith(b"R") else plain_row(line)
+            if plain is not None:
                 status, end, serial, _ = plain
                 if serial not in revoke and serial not in reinstate and not (ended and status == b"V" and ended(end)):
                     yield line

@@ -36,8 +36,8 @@ def lint(layout: Layout, *, now: datetime) -> tuple[IndexProblem, ...]:
     """What is wrong in a CA directory, gravest first; empty for a sound one.
 
     The index is read once (again only where something is in it twice), and the names in newcerts. Certificates are held
-    against their rows for the newest 2,000 rows and those that share a serial. Raises OSError, as for a directory that
-    may not be read, and CADirectoryError.
+    against their rows for the newest 2,000 rows and for those with which something else is wrong. Raises OSError, as
+    for a directory that may not be read, and CADirectoryError.
     """
     return examine(layout, now=now).problems
 
@@ -81,9 +81,11 @@ def disagreement(layout: Layout, row: Row) -> str | None:
 
 
 def _disagreeing(layout: Layout, scan: IndexScan) -> Iterator[IndexProblem]:
-    """Of the newest rows; those that share a serial are a problem of their own."""
+    """Of the newest rows and those that are suspect; those that share a serial are a problem of their own."""
+    suspect = [*scan.ended.first, *(numbered for rows in scan.clashing.values() for numbered in rows)]
+    by_line = {numbered.number: numbered for numbered in (*suspect, *scan.newest)}
     found = 0
-    for numbered in reversed(scan.newest):
+    for _, numbered in sorted(by_line.items(), reverse=True):
         if numbered.row.serial in scan.repeated or found == MOST_NAMED:
             continue
         difference = disagreement(layout, numbered.row)
@@ -101,7 +103,7 @@ def _disagrees(layout: Layout, numbered: NumberedRow, difference: str) -> IndexP
         "One of the two is of another time or another CA, and whoever revokes by the one means the other.",
         f"{layout.database}, line {numbered.number}",
         f"Look at {path} with `openssl x509 -noout -text`, and put back the one that is wrong from a backup. Only the "
-        f"newest {NEWEST:,} rows were looked at so.",
+        f"newest {NEWEST:,} rows were looked at so, and those with which something else is wrong.",
     )
 
 

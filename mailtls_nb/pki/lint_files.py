@@ -189,7 +189,10 @@ def _crl_number(layout: Layout, crl: x509.CertificateRevocationList | None) -> I
         return
     text = _text(path)
     given_out = 0 if crl is None else crl_number(crl) or 0
-    higher = f"Write {serial_text(given_out + 1)} into it, or a higher number where a host has a newer CRL than this."
+    higher = (
+        f"Write {serial_text(given_out + 1)} into it ({given_out + 1} in hex), or a higher number where a host has a "
+        "newer CRL than this."
+    )
     number = 0 if text is None else _hex(text)
     if text is None or number is None:
         yield IndexProblem(

@@ -293,6 +293,30 @@ class TestLines:
         assert list(problems(made.path, now)) == ["unique-subject-twice", "carriage-return"]
 
 
+def test_an_index_that_somebody_else_changed_meanwhile_is_left_alone(made: OpensslCA, now: datetime) -> None:
+    """What was planned by line is done to exactly those lines, or not at all."""
+    made.sign(NAME)
+    made.index += "\n" + made.index
+    ca = made.ours
+    _, cures = mending.look(ca.layout, f"/CN={NAME}", now=now)
+    made.index = made.index.replace("\n\n", "\n")
+    before = made.index
+    with pytest.raises(CADirectoryError, match=r"line 2 has changed since it was looked at(.|\n)*nothing was changed"):
+        mending.cure(ca, cures, now=now)
+    assert made.index == before
+
+
+def test_the_row_of_an_editor_that_a_writer_completes_meanwhile(made: OpensslCA, now: datetime) -> None:
+    made.sign(NAME)
+    made.index = made.index + made.index[:-1]
+    ca = made.ours
+    _, cures = mending.look(ca.layout, "/CN=other.example.test", now=now)
+    assert (len(cures.drop), cures.lacks_lf) == (1, True)
+    made.index += "\n"
+    mending.cure(ca, cures, now=now)
+    assert made.index.count("\n") == 1
+
+
 class TestFiles:
     def test_openssl_killed_between_its_renames(self, made: OpensslCA, now: datetime) -> None:
         made.sign(NAME)
