@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -106,12 +107,13 @@ def killed_on_and_on(killing: KillingRun, check: Callable[[], None]) -> list[str
             return killed_after
         killed_after.append(done[-1].removeprefix("mailtls-nb: "))
         check()
-        same = os.path.commonprefix([before, done])
+        pairs = zip(before, done, strict=False)
+        same = [action for action, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
         if len(same) == len(before):
             point, before = point + 1, done
         else:
             # Less is left to do since the last kill: on from where this run did something else.
-            point, before = len(same) + 1, list(same)
+            point, before = len(same) + 1, same
 
 
 def _file(what: str, path: Path) -> str:
