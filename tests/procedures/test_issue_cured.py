@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -229,3 +230,26 @@ def test_the_way_back_that_fails_says_so(
     # The next run cures that: what it finds valid by the index is not what is in service.
     assert runbooks("02", valid_days=50).outcome == "changed"
     assert statuses(ca).count("V") == 1
+
+
+def test_a_run_that_is_killed_after_it_revoked_is_made_good_by_the_next(
+    in_service: int, ca: CADirectory, pristine: Testbed, runbooks: Runbooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(change: Transaction) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            monkeypatch.setattr(Transaction, "reload", die)
+            runbooks("02", valid_days=60)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    # On the host the older one is put back by the next run; the index says that it is revoked, and another is valid.
+    assert statuses(ca).count("V") == 1
+    ran = runbooks("02", valid_days=60)
+    assert ran.outcome == "changed"
+    (row,) = [row for row in ca.rows() if row.status == "V" and row.subject == SUBJECT]
+    assert ran.claims["the certificate on port 25 is the one installed"] == (f"serial {row.serial:X}", "live")
+    assert "rror" not in openssl(ca, pristine, "-updatedb")
