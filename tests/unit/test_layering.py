@@ -33,6 +33,7 @@ _PKI_SHELL = {
     "adoption",
     "compromised",
     "creation",
+    "cross_signing",
     "directory",
     "durable",
     "inspection",
