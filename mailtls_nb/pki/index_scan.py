@@ -70,8 +70,8 @@ class IndexScan:
     """What one pass found.
 
     ``ended``: rows still marked valid whose certificates have expired. ``repeated``: all rows of each serial that has
-    several. ``clashing``: where subjects are unique, all valid rows of each subject that has several (the first of
-    about ``clashing_count``), and ``wished`` those of the subjects asked for. ``newest``: the last rows, oldest first.
+    several. ``clashing``: where subjects are unique, all valid rows of each subject that has several (some of
+    ``clashing_count``), and ``wished`` those of the subjects asked for. ``newest``: the last rows, oldest first.
     """
 
     rows: int = 0
@@ -131,15 +131,15 @@ def scan_index(
                 found.wished.append(_numbered(number, line))
             short = hash(subject)
             if short in seen_subjects:
-                found.clashing_count += 1
-                if len(repeated_subjects) < MOST_NAMED:
-                    repeated_subjects.add(short)
+                repeated_subjects.add(short)
             else:
                 seen_subjects.add(short)
     found.lacks_lf = not line.endswith(b"\n")
     found.newest = [_numbered(number, text) for number, text in newest]
     if repeated or repeated_subjects:
-        found.repeated, found.clashing = _second_look(read(), repeated, repeated_subjects)
+        found.clashing_count = len(repeated_subjects)
+        some = set(sorted(repeated_subjects)[:MOST_NAMED])
+        found.repeated, found.clashing = _second_look(read(), repeated, some)
     return found
 
 

@@ -123,7 +123,7 @@ class TestUniqueSubject:
         found = problems(made.path, later)
         assert list(found) == ["unique-subject-twice", "unique-subject-expired"]
         assert "TXT_DB error number 2" in found["unique-subject-twice"].why
-        assert "lines 1, 2" in found["unique-subject-twice"].what
+        assert "lines 1, 2, and subjects are to be unique." in found["unique-subject-twice"].what
 
         cures = cured(made, later)
         assert [[row.serial for row in rows] for rows in (cures.expired, cures.superseded)] == [[1], [2]]

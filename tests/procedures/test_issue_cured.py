@@ -158,6 +158,18 @@ def test_rows_that_only_a_person_can_tell_apart_are_refused_and_nothing_is_touch
         ca.layout.database.write_bytes(sound)
 
 
+def test_a_certificate_for_other_roles_is_not_superseded(
+    in_service: int, ca: CADirectory, runbooks: Runbooks, machines: Machines
+) -> None:
+    """It would be revoked though it stays in service: for the client, beside the new one for the server."""
+    index, state = ca.layout.database.read_bytes(), machines.relay.state()
+    ran = runbooks("02", roles="server")
+    assert ran.exit_status == 2
+    assert "is for other roles (both) than the one wished for (server)" in ran.said
+    assert "unique_subject = no" in ran.said
+    assert (ca.layout.database.read_bytes(), machines.relay.state()) == (index, state)
+
+
 def test_a_damaged_index_is_mended_in_one_rewrite_before_a_request_is_signed(
     in_service: int,
     ca: CADirectory,

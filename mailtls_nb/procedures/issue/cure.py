@@ -15,6 +15,7 @@ from mailtls_nb.pki.cures import Cures
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row, serial_text
 from mailtls_nb.plan import Action, Step
+from mailtls_nb.procedures.issue.observation import purposes
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
 
@@ -31,6 +32,7 @@ def look_for_cures(
     """
     try:
         examined, cures = mending.look(directory.layout, _subject(wish), now=context.now())
+        _refuse_other_roles(wish, directory, cures)
     except CADirectoryError as error:
         return error, ()
     return cures, tuple(problem.sentence for problem in examined.problems if problem.severity != "note")
@@ -123,6 +125,22 @@ class Curing:
         if told:
             back += ", but a CRL that was signed meanwhile tells of it: sign a new one before that is installed"
         raise ChangeFailed(error.what, left=f"{_left(error)}{back}", do=error.do) from error
+
+
+def _refuse_other_roles(wish: IssueWish, directory: CADirectory, cures: Cures) -> None:
+    """Raise CADirectoryError where a certificate of the same subject does what the new one will not do."""
+    for row in cures.superseded:
+        certificate = directory.certificate_for_serial(row.serial)
+        roles = purposes(certificate) if certificate else ""
+        if roles and wish.roles not in ("both", roles):
+            raise CADirectoryError(
+                f"{directory.path} allows one valid certificate for each subject, and {serial_text(row.serial)} for "
+                f"{row.subject} is for other roles ({roles}) than the one wished for ({wish.roles}), so that it is not "
+                "superseded by it: openssl would say TXT_DB error number 2",
+                left="nothing was changed",
+                do=f"write `unique_subject = no` into {directory.layout.attributes} and "
+                f"{directory.layout.configuration}, or issue one certificate for both roles",
+            )
 
 
 def _subject(wish: IssueWish) -> str:
