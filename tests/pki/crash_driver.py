@@ -1,6 +1,6 @@
-"""Runs a create, an issue or a revocation in a child that is killed at its Nth write, and prints how many there are.
+"""Runs a create, issue, revocation or succession in a child killed at its Nth write, and prints how many there are.
 
-Usage: crash_driver.py create|issue|revoke DIR [SEED]  (the passphrase on standard input). For every write point
+Usage: crash_driver.py create|issue|revoke|replace DIR [SEED]  (the passphrase on standard input). For every write point
 children are forked: killed before it, after it, and half-way through where it writes bytes. After each the parent opens
 the directory and checks it; what is wrong is printed, exit status 1.
 With SEED: ten children that work on and on, each killed at a random moment.
@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.names import DistinguishedName
-from mailtls_nb.pki import revoking
+from mailtls_nb.pki import cross_signing, revoking, succession
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index_changes import IndexChange
 from mailtls_nb.pki.lint import lint
@@ -60,6 +60,50 @@ def revoke(path: Path) -> None:
 
 def newest(path: Path) -> int:
     return int((path / "index.txt").read_bytes().splitlines()[-1].split(b"\t")[3], 16)
+
+
+def next_to(path: Path) -> Path:
+    return path.with_name(f"{path.name}-next")
+
+
+def replace(path: Path) -> None:
+    """What 09 does with the directories of two CAs, from making the new one to the old one's withdrawal."""
+    old, now = CADirectory.open(path), datetime.now(UTC)
+    settings = {"valid_days": 3650, "passphrase": PASSPHRASE, "now": now}
+    name = DistinguishedName("Example Mail CA 2")
+    new = CADirectory.create(next_to(path), name, key_type("ec-p256", use="ca"), **settings)  # type: ignore[arg-type]
+    cross_signing.cross_sign(old, new, passphrase=PASSPHRASE, now=now)
+    succession.write_predecessor(new.layout, path)
+    for stage in ("both", "reissue", "withdrawn"):
+        succession.write_successor(old.layout, succession.Succession(new.path, stage))
+
+
+def check_replace(path: Path) -> list[str]:
+    """Each directory is there whole or not at all; once more completes it; openssl agrees with the cross-signing."""
+    found = [problem.sentence for problem in lint(CADirectory.open(path).layout, now=datetime.now(UTC))]
+    if next_to(path).exists():
+        CADirectory.open(next_to(path))
+    replace(path)
+    old, new = CADirectory.open(path), CADirectory.open(next_to(path))
+    for ca in (old, new):
+        found += [problem.sentence for problem in lint(ca.layout, now=datetime.now(UTC))]
+    if succession.signing_directory(path, once="withdrawn") != new.path:
+        found.append("the new CA has not taken over")
+    if list(succession.predecessors(new.path)) != [path]:
+        found.append("the new CA does not know the old one")
+    crossed = [row for row in (path / "index.txt").read_text().splitlines() if row.endswith("/CN=Example Mail CA 2")]
+    if len(crossed) != 1:
+        found.append(f"the new CA was certified {len(crossed)} times")
+    verify = ("verify", "-x509_strict", "-CAfile", path / "cacert.pem", new.path / "cross-signed.pem")
+    if not openssl(*verify).strip().endswith(": OK"):
+        found.append("the cross-signed certificate does not verify by the old CA")
+    if extra := [p.name for p in path.parent.iterdir() if p not in (path, next_to(path), Path(f"{path}-first"))]:
+        found.append(f"left over beside it: {extra}")
+    # Back to the beginning.
+    shutil.rmtree(next_to(path))
+    shutil.rmtree(path)
+    shutil.copytree(f"{path}-first", path)
+    return found
 
 
 def die() -> None:
@@ -216,6 +260,11 @@ def issue_on_and_on(path: Path) -> None:
         issue(path)
 
 
+def replace_and_wait(path: Path) -> None:
+    replace(path)
+    time.sleep(60)
+
+
 def revoke_on_and_on(path: Path) -> None:
     while True:
         issue(path)
@@ -228,10 +277,13 @@ def main() -> int:
         "create": (create, check_create),
         "issue": (issue, check_issue),
         "revoke": (revoke, CheckRevoke()),
+        "replace": (replace, check_replace),
     }
     work, check = jobs[what]
     if what != "create":
         create(path)
+        shutil.copytree(path, f"{path}-first")
+    on_and_on = {"issue": issue_on_and_on, "revoke": revoke_on_and_on, "replace": replace_and_wait}
     wrong = []
     killed = 0
     if len(sys.argv) > 3:
@@ -239,7 +291,7 @@ def main() -> int:
         for _ in range(10):
             child = os.fork()
             if child == 0:
-                (revoke_on_and_on if what == "revoke" else issue_on_and_on)(path)
+                on_and_on[what](path)
             time.sleep(seeded.uniform(0, 0.15))
             os.kill(child, signal.SIGKILL)
             killed += os.waitpid(child, 0)[1] == signal.SIGKILL
