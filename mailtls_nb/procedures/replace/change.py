@@ -122,7 +122,7 @@ def _change_trust(
     context: Context, wish: ReplaceWish, planned: ReplaceBefore, before: ReplaceBefore, host: OurHost, part: Plan
 ) -> tuple[Claim, ...]:
     with Transaction(context.host(host.address), host.look.layout) as change:
-        now = look_at_our_host(context, wish, planned, host.address)
+        now = look_at_our_host(context, wish, planned, host.address, within_change=True)
         check_still(part, host_plan(wish, planned, now), host.where)
         earlier = see(context, wish, before, now, is_before=True)
         for step in part.steps:
@@ -130,7 +130,7 @@ def _change_trust(
                 change.reload()
             else:
                 store_steps.carry_out(change, step, made=_made(wish, before, now, step))
-        changed = look_at_our_host(context, wish, before, host.address)
+        changed = look_at_our_host(context, wish, before, host.address, within_change=True)
         found = tuple(claims(wish, before, host.where, see(context, wish, before, changed), earlier))
         judge(found)
     return found

@@ -60,24 +60,30 @@ def look(context: Context, wish: ReplaceWish) -> ReplaceBefore:
     return replace(before, hosts=tuple(look_at_our_host(context, wish, before, address) for address in wish.hosts))
 
 
-def look_at_our_host(context: Context, wish: ReplaceWish, before: ReplaceBefore, address: HostAddress) -> OurHost:
-    """One of our mail servers, and what of it the stage reissues."""
+def look_at_our_host(
+    context: Context, wish: ReplaceWish, before: ReplaceBefore, address: HostAddress, *, within_change: bool = False
+) -> OurHost:
+    """One of our mail servers, and what of it the stage reissues.
+
+    ``within_change``: a change is under way there, and it is ours.
+    """
     host = context.host(address)
     asked = (before.old.ca_certificate, *((before.new.ca_certificate,) if before.new else ()))
     found = look_at_host(host, asked)
-    files = {} if found.layout.interrupted else files_in_service(found.options)
+    is_whole = within_change or not found.layout.interrupted
+    files = files_in_service(found.options) if is_whole else {}
     own = {paths: observe_own_certificate(host, *paths) for paths in files}
-    if not found.layout.interrupted:
+    if is_whole:
         _refuse_another_ca_file(address, found)
     signer, unwanted = (before.new, before.old) if wish.stage == "reissue" else (before.old, before.new)
     shown: list[Showing] = []
-    if wish.stage in ("both", "reissue") and signer is not None and unwanted is not None:
+    if not within_change and wish.stage in ("both", "reissue") and signer is not None and unwanted is not None:
         ca = unwanted.ca_certificate
         for paths, role in files.items():
             certificate = own[paths].certificate
             if certificate is not None and is_issued_by(certificate, ca):
                 shown.append(_showing(context, wish, address, own[paths], role, signer))
-    there = b"" if found.layout.interrupted else host.read(found.ca_file) or b""
+    there = host.read(found.ca_file) or b"" if is_whole else b""
     return OurHost(address, found, tuple(own.values()), there, tuple(shown))
 
 
