@@ -11,6 +11,7 @@ from cryptography import x509
 
 from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.names import openssl_dn
+from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
@@ -27,7 +28,7 @@ from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.renew.due import is_superseded, issue_wish, reason_to_renew
 from mailtls_nb.procedures.renew.observation import InService, RenewBefore, Superseded, files_in_service
 from mailtls_nb.procedures.renew.wish import RenewWish
-from mailtls_nb.procedures.signing_ca import open_signing_ca
+from mailtls_nb.procedures.signing_ca import open_signing_ca, refuse_clock_behind_ca
 from mailtls_nb.sendmail.cf import options
 
 
@@ -37,9 +38,12 @@ def look(context: Context, wish: RenewWish) -> RenewBefore:
     Raises BadParameter, NotReady and CADirectoryError; nothing is touched.
     """
     signer = open_signing_ca(context, wish.ca)
+    refuse_clock_behind_ca(context, signer)
     # A passphrase that is wrong is found while there is time.
     signer.signing_key(context.secret(wish.ca.passphrase))
     host, now = context.host(wish.host), context.now()
+    # Before anything is called due, or not due, by a clock that is wrong.
+    check_clocks((host, context.probe(wish.probe_from)) if wish.probe_from else (host,), context.now)
     layout = observe_layout(host)
     if layout.interrupted:
         return RenewBefore(now, layout, signer)
