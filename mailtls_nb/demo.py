@@ -22,9 +22,19 @@ _RUNS: tuple[tuple[str, Mapping[str, str]], ...] = (
     ("03-trust-partner", {}),
     ("04-enforce-access", {}),
     ("02-issue-certificate", {}),
+    ("05-revoke-certificate", {}),
     # Nothing is due on a fresh testbed: this is what runs every night.
     ("06-renew-certificate", {}),
-    ("07-check-host", {}),
+    # The relay's key is lost: what is revoked is due at once.
+    ("05-revoke-certificate", {"hostname": "relay.example.test", "revocation_reason": "keyCompromise"}),
+    ("06-renew-certificate", {}),
+    ("07-check-host", {"ca_dir": "testbed"}),
+    # The partner has long had certificates of its own CA.
+    ("05-revoke-certificate", {"hostname": "partner.example.test", "revocation_reason": "superseded"}),
+    ("09-replace-ca", {}),
+    ("09-replace-ca", {"stage": "reissue"}),
+    ("09-replace-ca", {"stage": "withdraw", "partners_confirmed": "partner.example.test"}),
+    ("07-check-host", {"ca_dir": "testbed"}),
 )
 
 

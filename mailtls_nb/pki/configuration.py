@@ -27,7 +27,8 @@ _PLAIN_PATH = re.compile(r"[\w./+-]+", re.ASCII)
 class Layout:
     """Where the parts of a CA directory lie. ``serial`` and ``crl_number`` are None where openssl.cnf names none.
 
-    ``crl`` is the newest CRL; it need not be there.
+    ``crl`` is the newest CRL; it need not be there. ``unique_subject`` and ``random_serials`` are what openssl.cnf
+    says, or openssl's defaults; ``says_unique`` is False where it leaves the first unsaid.
     """
 
     path: Path
@@ -39,6 +40,8 @@ class Layout:
     crl_number: Path | None
     crl: Path
     unique_subject: bool = True
+    says_unique: bool = False
+    random_serials: bool = False
 
     @property
     def configuration(self) -> Path:
@@ -48,6 +51,11 @@ class Layout:
     def attributes(self) -> Path:
         """The file that overrides unique_subject; openssl writes it whenever it writes the index."""
         return self.database.with_name(f"{self.database.name}.attr")
+
+    @property
+    def set_aside(self) -> Path:
+        """Rows that were taken out of the index because others had their serials; nothing reads it."""
+        return self.database.with_name(f"{self.database.name}.set-aside")
 
     @property
     def lock(self) -> Path:
@@ -169,7 +177,17 @@ def configured_layout(path: Path, sections: Sections) -> tuple[Layout, ...]:
     return tuple(_layout(path, base, settings) for base in bases)
 
 
-_KEYS = ("database", "new_certs_dir", "certificate", "private_key", "serial", "crlnumber", "crl", "unique_subject")
+_KEYS = (
+    "database",
+    "new_certs_dir",
+    "certificate",
+    "private_key",
+    "serial",
+    "rand_serial",
+    "crlnumber",
+    "crl",
+    "unique_subject",
+)
 
 
 def _layout(path: Path, base: Path, settings: Mapping[str, str]) -> Layout:
@@ -186,6 +204,8 @@ def _layout(path: Path, base: Path, settings: Mapping[str, str]) -> Layout:
         # openssl itself writes a CRL where -out says; its own openssl.cnf names the place so.
         crl=base / settings["crl"] if "crl" in settings else default.crl,
         unique_subject=yes_or_no(settings.get("unique_subject", "yes")),
+        says_unique="unique_subject" in settings,
+        random_serials="rand_serial" in settings,
     )
 
 

@@ -294,7 +294,7 @@ class CADirectory:
         if not adoption.subjects_are_unique(self.layout):
             return
         subject = row_for(certificate).subject
-        if clash := next((row for row in self.rows() if row.status == "V" and row.subject == subject), None):
+        if clash := next(iter(recovery.valid_rows_of_subject(self.layout, subject)), None):
             raise CADirectoryError(
                 f"{self.path} allows one valid certificate for each subject, and {subject} has one: serial "
                 f"{serial_text(clash.serial)}, to {clash.not_after:%Y-%m-%d}",

@@ -16,13 +16,13 @@ from mailtls_nb.pki.dates import date_text, parse_date
 from mailtls_nb.pki.revocation import Revocation
 
 Status = Literal["V", "R", "E"]
-_STATUSES: tuple[Status, ...] = ("V", "R", "E")
+_STATUSES: dict[str, Status] = {"V": "V", "R": "R", "E": "E"}
 # A TAB inside a field is written with a backslash before it (crypto/txt_db).
 _FIELD_END = re.compile(r"(?<!\\)\t")
 _HEX = re.compile("[0-9A-Fa-f]+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One certificate: V valid, R revoked, E expired.
 
@@ -73,7 +73,8 @@ def row_for(certificate: x509.Certificate) -> Row:
 
 def parse_row(line: bytes, *, number: int, where: str) -> Row:
     """Read one line (with or without its LF); raises CADirectoryError naming ``where`` and the line's number."""
-    fields = _FIELD_END.split(line.decode("utf-8", "surrogateescape").rstrip("\r\n"))
+    text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+    fields = _FIELD_END.split(text) if "\\\t" in text else text.split("\t")
     try:
         if len(fields) != 6:
             raise ValueError(f"{len(fields)} fields instead of 6")  # noqa: TRY301
@@ -94,6 +95,14 @@ def parse_rows(lines: Iterable[bytes], *, where: str) -> Iterator[Row]:
             yield parse_row(line, number=number, where=where)
 
 
+def rows_holding(lines: Iterable[bytes], text: bytes, *, where: str) -> Iterator[Row]:
+    """The rows that hold this text anywhere, in upper or lower case; no other is taken apart, nor checked."""
+    text = text.upper()
+    for number, line in enumerate(lines, start=1):
+        if text in line.upper() and not line.startswith(b"#"):
+            yield parse_row(line, number=number, where=where)
+
+
 def serial_text(serial: int) -> str:
     """A serial number as openssl writes it and names files by: upper-case hex with an even number of digits."""
     digits = f"{serial:X}"
@@ -101,10 +110,10 @@ def serial_text(serial: int) -> str:
 
 
 def _status(text: str) -> Status:
-    for status in _STATUSES:
-        if text == status:
-            return status
-    raise ValueError(f"{text!r} is none of V, R, E")
+    try:
+        return _STATUSES[text]
+    except KeyError:
+        raise ValueError(f"{text!r} is none of V, R, E") from None
 
 
 def _serial(text: str) -> int:

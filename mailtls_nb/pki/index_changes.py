@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mailtls_nb.errors import CADirectoryError
+from mailtls_nb.pki.dates import ended_by
 from mailtls_nb.pki.index import Row, parse_row, serial_text
+from mailtls_nb.pki.index_scan import plain_row
 from mailtls_nb.pki.revocation import Revocation
 
 
@@ -19,12 +21,14 @@ class IndexChange:
     """What is to become of the rows.
 
     ``revoke``: by serial number. ``reinstate``: serials whose revocation is taken back (one that no CRL has told).
-    ``expire_at``: valid rows that have ended at that time become E, as by ``openssl ca -updatedb``.
+    ``expire_at``: valid rows that have ended at that time become E, as by ``openssl ca -updatedb``. ``drop``: lines
+    that are taken out, by their number from 1, each as it stands there without its LF.
     """
 
     revoke: Mapping[int, Revocation] = field(default_factory=dict)
     reinstate: frozenset[int] = frozenset()
     expire_at: datetime | None = None
+    drop: Mapping[int, bytes] = field(default_factory=dict)
 
     def applied(self, row: Row) -> Row:
         """The row as it is to be; the very same object where nothing changes."""
@@ -53,26 +57,33 @@ class Rewriting:
     """One pass over an index.
 
     After ``lines`` was read to its end, ``changed`` are the rows that changed as they are now, and ``revoked`` all rows
-    that are revoked, in the order of the index.
+    that are revoked, in the order of the index; ``dropped`` says how many lines were taken out.
     """
 
     change: IndexChange
     where: str
     changed: list[Row] = field(default_factory=list)
     revoked: list[Row] = field(default_factory=list)
+    dropped: int = 0
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything is another than it was."""
+        return bool(self.changed or self.dropped)
 
     def lines(self, before: Iterable[bytes]) -> Iterator[bytes]:
         """The lines as they are to be; raises CADirectoryError, naming the line, for one that is no row."""
-        revoke, reinstate, expire = self.change.revoke, self.change.reinstate, self.change.expire_at is not None
+        revoke, reinstate, drop = self.change.revoke, self.change.reinstate, self.change.drop
+        ended = ended_by(self.change.expire_at) if self.change.expire_at else None
         for number, line in enumerate(before, start=1):
-            # A backslash before a TAB makes the fields hard to tell apart: such a row goes the slow way.
-            fields = line.split(b"\t") if b"\\\t" not in line else []
-            if len(fields) == 6 and (fields[0] == b"E" or (fields[0] == b"V" and not expire)):
-                try:
-                    serial = int(fields[3], 16)
-                except ValueError:
-                    serial = -1
-                if serial >= 0 and serial not in revoke and serial not in reinstate:
+            if number in drop:
+                self._drop(number, line)
+                continue
+            # All that is revoked is told of in the end.
+            plain = None if line.startswith(b"R") else plain_row(line)
+            if plain is not None:
+                status, end, serial, _ = plain
+                if serial not in revoke and serial not in reinstate and not (ended and status == b"V" and ended(end)):
                     yield line
                     continue
             if not line.strip() or line.startswith(b"#"):
@@ -87,6 +98,15 @@ class Rewriting:
             else:
                 self.changed.append(after)
                 yield after.line()
+
+    def _drop(self, number: int, line: bytes) -> None:
+        if line.strip() != self.change.drop[number].strip():
+            raise CADirectoryError(
+                f"{self.where}, line {number} has changed since it was looked at",
+                left="nothing was changed",
+                do="run again: the index is looked at anew",
+            )
+        self.dropped += 1
 
     def missing(self) -> tuple[int, ...]:
         """Serials that were to be revoked and have no row that is revoked now."""

@@ -33,12 +33,12 @@ def partner_pack(ca_certificate: x509.Certificate, mail_hosts: tuple[str, ...] =
 
 
 def _slug(ca_certificate: x509.Certificate) -> str:
-    """A file name from the CA's common name, ending in -ca."""
+    """A file name from the CA's common name, with ca in it."""
     attributes = ca_certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     common_name = str(attributes[0].value) if attributes else ""
     plain = unicodedata.normalize("NFKD", common_name).encode("ascii", "ignore").decode().lower()
     words = re.findall("[a-z0-9]+", plain)
-    return "-".join(words if words[-1:] == ["ca"] else [*words, "ca"])
+    return "-".join(words if "ca" in words else [*words, "ca"])
 
 
 def _fingerprint_text(ca_certificate: x509.Certificate) -> str:

@@ -14,7 +14,7 @@ from cryptography import x509
 from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.pki import durable
 from mailtls_nb.pki.configuration import Layout
-from mailtls_nb.pki.index import parse_row, parse_rows, row_for, serial_text
+from mailtls_nb.pki.index import Row, parse_row, row_for, rows_holding, serial_text
 
 # Longer than any row: a subject of openssl's text form stays far below it.
 _LONGEST_ROW = 64 * 1024
@@ -26,8 +26,11 @@ def certificate_path(layout: Layout, serial: int) -> Path:
 
 
 def is_needed(layout: Layout) -> bool:
-    """Whether a crash, or a process at work at this moment, left something unfinished. Cheap; raises OSError."""
-    return layout.pending.exists() or bool(_unfinished_line(layout.database)) or any(_leftovers(layout))
+    """Whether a crash, or a process at work at this moment, left something unfinished. Cheap; raises OSError.
+
+    A last row that lacks nothing but its LF was left by an editor: it can be read, and the next writer mends it.
+    """
+    return layout.pending.exists() or _is_cut_short(layout.database) or any(_leftovers(layout))
 
 
 def recover(layout: Layout) -> None:
@@ -67,8 +70,22 @@ def store(layout: Layout, certificate: x509.Certificate, pem: bytes) -> None:
 
 def has_serial(layout: Layout, serial: int) -> bool:
     """Whether the index has a row of that serial; reads the whole index."""
+    return bool(rows_of_serial(layout, serial))
+
+
+def rows_of_serial(layout: Layout, serial: int) -> tuple[Row, ...]:
+    """The rows of that serial, of which a sound index has one at most; reads the whole index."""
     with layout.database.open("rb") as lines:
-        return any(row.serial == serial for row in parse_rows(lines, where=str(layout.database)))
+        candidates = rows_holding(lines, f"{serial:X}".encode(), where=str(layout.database))
+        return tuple(row for row in candidates if row.serial == serial)
+
+
+def valid_rows_of_subject(layout: Layout, subject: str) -> tuple[Row, ...]:
+    """The rows of that subject that are marked valid, whatever the date; reads the whole index."""
+    with layout.database.open("rb") as lines:
+        text = subject.encode("utf-8", "surrogateescape")
+        candidates = rows_holding(lines, text, where=str(layout.database))
+        return tuple(row for row in candidates if row.status == "V" and row.subject == subject)
 
 
 def _pending_serial(layout: Layout) -> int | None:
@@ -110,6 +127,15 @@ def _unfinished_line(database: Path) -> bytes:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _LONGEST_ROW))
         return file.read().rpartition(b"\n")[2]
+
+
+def _is_cut_short(database: Path) -> bool:
+    try:
+        if unfinished := _unfinished_line(database):
+            parse_row(unfinished, number=0, where=str(database))
+    except CADirectoryError:
+        return True
+    return False
 
 
 def _repair_last_line(database: Path, pending_row: bytes) -> None:

@@ -50,8 +50,8 @@ def update_index(ca: CADirectory, *, now: datetime) -> tuple[Row, ...]:
 
 def change_index(ca: CADirectory, change: IndexChange, *, doing: str) -> tuple[Row, ...]:
     """Carry out a change of many rows, under the lock; returns the rows that it changed. Raises CADirectoryError."""
-    with _writing(ca, doing):
-        return tuple(_rewrite(ca, change).changed)
+    with writing(ca, doing):
+        return tuple(rewrite(ca, change).changed)
 
 
 def sign_new_crl(
@@ -71,8 +71,8 @@ def sign_new_crl(
     key = ca.signing_key(passphrase)
     _refuse_ended(ca, now)
     refuse_clock_behind(now, ca=ca.ca_certificate, newest=None, crl=newest_crl(ca), where=str(ca.path))
-    with _writing(ca, "signs a certificate revocation list"):
-        revoked = _rewrite(ca, change).revoked if change else revoked_rows(ca)
+    with writing(ca, "signs a certificate revocation list"):
+        revoked = rewrite(ca, change).revoked if change else revoked_rows(ca)
         number = next_crl_number(ca)
         crl = sign_crl(ca.ca_certificate, key, revoked, number=number, now=now, days=days)
         durable.write(number_file(ca), f"{serial_text(number + 1)}\n".encode(), mode=0o644)
@@ -134,8 +134,8 @@ def next_crl_number(ca: CADirectory) -> int:
     return max(counted, given_out + 1)
 
 
-def _rewrite(ca: CADirectory, change: IndexChange) -> Rewriting:
-    """The caller holds the lock. An index that stays as it is, is not written."""
+def rewrite(ca: CADirectory, change: IndexChange) -> Rewriting:
+    """Carry out a change; the caller is `writing`. An index that stays as it is, is not written."""
     database = ca.layout.database
     rewriting = Rewriting(change, str(database))
     status = database.stat()
@@ -154,12 +154,13 @@ def _judged(rewriting: Rewriting, lines: Iterable[bytes]) -> Iterator[bytes]:
     """The new lines; what is raised at their end comes before the new index takes the place of the old one."""
     yield from rewriting.lines(lines)
     refuse_missing(rewriting.missing(), rewriting.where)
-    if not rewriting.changed:
+    if not rewriting.is_needed:
         raise _NothingToWrite
 
 
 @contextmanager
-def _writing(ca: CADirectory, doing: str) -> Iterator[None]:
+def writing(ca: CADirectory, doing: str) -> Iterator[None]:
+    """Hold the lock of the directory, whatever was left unfinished finished; OSError becomes CADirectoryError."""
     try:
         with locked(ca.layout.lock, doing=doing, wait_s=_WAIT_S):
             recovery.recover(ca.layout)

@@ -16,7 +16,7 @@ from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.plan import RUNBOOK, install_plan, request_plan, sign_plan
 from mailtls_nb.procedures.issue.proof import standing_claims
 from mailtls_nb.procedures.issue.put_into_service import make_request, put_into_service
-from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_key
+from mailtls_nb.procedures.issue.sign import SignBefore, look_at_request, request_facts, sign_request
 from mailtls_nb.procedures.issue.signed_claims import signed_claims
 from mailtls_nb.procedures.issue.wish import IssueWish, read_wish
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
@@ -46,7 +46,7 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
             return Observed(
                 f"The request in {wish.csr} may be signed.",
                 request_facts(before),
-                remarks=(*before.directory.remarks, *before.request.ignored),
+                remarks=(*before.remarks, *before.request.ignored),
             )
         layout = before.layout
         return Observed(
@@ -58,7 +58,7 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
 
     def plan(self, wish: IssueWish, before: IssueBefore) -> Plan:
         if isinstance(before, SignBefore):
-            return sign_plan(wish, before.csr, before.directory.ca_certificate, is_signed=before.signed is not None)
+            return sign_plan(wish, before)
         return request_plan(wish, before) if wish.way == "request" else install_plan(wish, before)
 
     def heal(self, context: Context, wish: IssueWish, before: IssueBefore) -> bool:
@@ -69,7 +69,7 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
 
     def apply(self, context: Context, wish: IssueWish, before: IssueBefore, plan: Plan) -> Applied:
         if isinstance(before, SignBefore):
-            certificate = sign_key(context, wish, before.directory, before.request.public_key)
+            certificate = sign_request(context, wish, before)
             return _given_out("changed", context, wish, before, certificate)
         if wish.way == "request":
             (context.folder / "request.csr").write_bytes(make_request(context, wish, before, plan))

@@ -64,8 +64,8 @@ class RevokeCertificate(Procedure[RevokeWish, RevokeBefore]):
     def unchanged(self, context: Context, wish: RevokeWish, before: RevokeBefore) -> Applied:
         assert before.ca.crl is not None  # noqa: S101 - without one the plan is not empty
         seen = [(host, see(context, wish, before, host)) for host in before.hosts]
-        found = tuple(claim for host, after in seen for claim in claims(before, host, after, None))
         crl = before.ca.crl
+        found = tuple(claim for host, after in seen for claim in claims(before, host, crl, after, None))
         return Applied(
             "unchanged", _summary(wish, before, done=False), found, _crl_facts(crl), _given_out(context, crl)
         )

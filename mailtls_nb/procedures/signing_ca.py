@@ -69,12 +69,15 @@ class SigningCA:
         return signing_directory(named) if self.follows and named.is_dir() else named
 
 
-def refuse_clock_behind_ca(context: Context, directory: CADirectory) -> None:
-    """Raise NotReady where this machine's clock lies before what the CA has signed already."""
+def refuse_clock_behind_ca(context: Context, directory: CADirectory, *, revokes: bool = False) -> None:
+    """Raise NotReady where this machine's clock lies before what the CA has signed already.
+
+    A certificate that was signed too far ahead is no reason not to revoke it.
+    """
     refuse_clock_behind(
         context.now(),
         ca=directory.ca_certificate,
-        newest=directory.newest_certificate(),
+        newest=None if revokes else directory.newest_certificate(),
         crl=newest_crl(directory),
         where=str(directory.path),
     )

@@ -1,8 +1,8 @@
-"""Runs a create or an issue in a child that is killed at its Nth write, and prints how many writes there are.
+"""Runs a create, issue, revocation or succession in a child killed at its Nth write, and prints how many there are.
 
-Usage: crash_driver.py create|issue DIR [SEED]  (the passphrase on standard input). For every write point children
-are forked: killed before it, after it, and half-way through where it writes bytes. After each the parent opens the
-directory and checks it; what is wrong is printed, exit status 1.
+Usage: crash_driver.py create|issue|revoke|replace DIR [SEED]  (the passphrase on standard input). For every write point
+children are forked: killed before it, after it, and half-way through where it writes bytes. After each the parent opens
+the directory and checks it; what is wrong is printed, exit status 1.
 With SEED: ten children that work on and on, each killed at a random moment.
 
 Only this process's own system calls are replaced: the code under test knows nothing of it.
@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,8 +26,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.names import DistinguishedName
+from mailtls_nb.pki import cross_signing, revoking, succession
 from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.index_changes import IndexChange
+from mailtls_nb.pki.lint import lint
 from mailtls_nb.pki.profiles import key_type
+from mailtls_nb.pki.revocation import Revocation
 from mailtls_nb.secret import Secret
 
 WRITES = ("open", "write", "pwrite", "fsync", "rename", "unlink", "mkdir", "rmdir", "chmod", "fchmod", "ftruncate")
@@ -44,6 +49,61 @@ def issue(path: Path) -> None:
     CADirectory.open(path).issue(
         PUBLIC_KEY, ("relay.example.test",), roles="both", valid_days=30, passphrase=PASSPHRASE, now=datetime.now(UTC)
     )
+
+
+def revoke(path: Path) -> None:
+    """Revoke the newest certificate and sign a CRL; once more, where that was done or cut short."""
+    ca, now = CADirectory.open(path), datetime.now(UTC)
+    change = IndexChange(revoke={newest(path): Revocation.of(now, "superseded")})
+    revoking.sign_new_crl(ca, days=30, passphrase=PASSPHRASE, now=now, change=change)
+
+
+def newest(path: Path) -> int:
+    return int((path / "index.txt").read_bytes().splitlines()[-1].split(b"\t")[3], 16)
+
+
+def next_to(path: Path) -> Path:
+    return path.with_name(f"{path.name}-next")
+
+
+def replace(path: Path) -> None:
+    """What 09 does with the directories of two CAs, from making the new one to the old one's withdrawal."""
+    old, now = CADirectory.open(path), datetime.now(UTC)
+    settings = {"valid_days": 3650, "passphrase": PASSPHRASE, "now": now}
+    name = DistinguishedName("Example Mail CA 2")
+    new = CADirectory.create(next_to(path), name, key_type("ec-p256", use="ca"), **settings)  # type: ignore[arg-type]
+    cross_signing.cross_sign(old, new, passphrase=PASSPHRASE, now=now)
+    succession.write_predecessor(new.layout, path)
+    for stage in ("both", "reissue", "withdrawn"):
+        succession.write_successor(old.layout, succession.Succession(new.path, stage))
+
+
+def check_replace(path: Path) -> list[str]:
+    """Each directory is there whole or not at all; once more completes it; openssl agrees with the cross-signing."""
+    found = [problem.sentence for problem in lint(CADirectory.open(path).layout, now=datetime.now(UTC))]
+    if next_to(path).exists():
+        CADirectory.open(next_to(path))
+    replace(path)
+    old, new = CADirectory.open(path), CADirectory.open(next_to(path))
+    for ca in (old, new):
+        found += [problem.sentence for problem in lint(ca.layout, now=datetime.now(UTC))]
+    if succession.signing_directory(path, once="withdrawn") != new.path:
+        found.append("the new CA has not taken over")
+    if list(succession.predecessors(new.path)) != [path]:
+        found.append("the new CA does not know the old one")
+    crossed = [row for row in (path / "index.txt").read_text().splitlines() if row.endswith("/CN=Example Mail CA 2")]
+    if len(crossed) != 1:
+        found.append(f"the new CA was certified {len(crossed)} times")
+    verify = ("verify", "-x509_strict", "-CAfile", path / "cacert.pem", new.path / "cross-signed.pem")
+    if not openssl(*verify).strip().endswith(": OK"):
+        found.append("the cross-signed certificate does not verify by the old CA")
+    if extra := [p.name for p in path.parent.iterdir() if p not in (path, next_to(path), Path(f"{path}-first"))]:
+        found.append(f"left over beside it: {extra}")
+    # Back to the beginning.
+    shutil.rmtree(next_to(path))
+    shutil.rmtree(path)
+    shutil.copytree(f"{path}-first", path)
+    return found
 
 
 def die() -> None:
@@ -131,7 +191,7 @@ def problems(path: Path) -> list[str]:
     for name in files:
         x509.load_pem_x509_certificate((path / "newcerts" / name).read_bytes())
     expected = {"cacert.pem", "crl", "crlnumber", "index.txt", "index.txt.attr", "newcerts", "openssl.cnf", "private"}
-    extra = {p.name for p in path.iterdir()} - expected - {"serial", ".mailtls-nb.lock"}
+    extra = {p.name for p in path.iterdir()} - expected - {"serial", "crl.pem", ".mailtls-nb.lock"}
     if extra:
         found.append(f"left over: {extra}")
     return found
@@ -154,16 +214,76 @@ def check_create(path: Path) -> list[str]:
     return found
 
 
+class CheckRevoke:
+    """Sound after it was opened; once more completes it; openssl agrees; no number of a CRL is given twice."""
+
+    def __init__(self) -> None:
+        self.number, self.crl = 0, b""
+
+    def __call__(self, path: Path) -> list[str]:
+        if not (path / "index.txt").read_bytes():
+            return []
+        ca = CADirectory.open(path)
+        found = problems(path) + self.number_problems(path)
+        found += [problem.sentence for problem in lint(ca.layout, now=datetime.now(UTC))]
+        revoke(path)
+        found += problems(path) + self.number_problems(path)
+        serial = f"{newest(path):X}"
+        serial = serial if len(serial) % 2 == 0 else f"0{serial}"
+        if f"{serial}=Revoked" not in openssl("ca", "-config", path / "openssl.cnf", "-status", serial):
+            found.append(f"{serial} is not revoked by the index")
+        crl, ca_file = path / "crl.pem", path / "cacert.pem"
+        if "verify OK" not in openssl("crl", "-in", crl, "-CAfile", ca_file, "-noout"):
+            found.append("the CRL is not the CA's")
+        of_crl = ("verify", "-crl_check", "-CRLfile", crl, "-CAfile", ca_file, path / "newcerts" / f"{serial}.pem")
+        if "certificate revoked" not in openssl(*of_crl):
+            found.append(f"{serial} is not revoked by the CRL")
+        return found
+
+    def number_problems(self, path: Path) -> list[str]:
+        if not (path / "crl.pem").exists():
+            return []
+        crl = (path / "crl.pem").read_bytes()
+        number = int(openssl("crl", "-in", path / "crl.pem", "-noout", "-crlnumber").rpartition("=")[2], 16)
+        wrong = number < self.number or (number == self.number and crl != self.crl)
+        before, self.number, self.crl = self.number, number, crl
+        return [f"the CRL has the number {number}, after {before}"] if wrong else []
+
+
+def openssl(*argv: str | Path) -> str:
+    done = subprocess.run(["openssl", *argv], capture_output=True, check=False)
+    return (done.stdout + done.stderr).decode()
+
+
 def issue_on_and_on(path: Path) -> None:
     while True:
         issue(path)
 
 
+def replace_and_wait(path: Path) -> None:
+    replace(path)
+    time.sleep(60)
+
+
+def revoke_on_and_on(path: Path) -> None:
+    while True:
+        issue(path)
+        revoke(path)
+
+
 def main() -> int:
     what, path = sys.argv[1], Path(sys.argv[2])
-    work, check = {"create": (create, check_create), "issue": (issue, check_issue)}[what]
-    if what == "issue":
+    jobs: dict[str, tuple[Callable[[Path], None], Callable[[Path], list[str]]]] = {
+        "create": (create, check_create),
+        "issue": (issue, check_issue),
+        "revoke": (revoke, CheckRevoke()),
+        "replace": (replace, check_replace),
+    }
+    work, check = jobs[what]
+    if what != "create":
         create(path)
+        shutil.copytree(path, f"{path}-first")
+    on_and_on = {"issue": issue_on_and_on, "revoke": revoke_on_and_on, "replace": replace_and_wait}
     wrong = []
     killed = 0
     if len(sys.argv) > 3:
@@ -171,7 +291,7 @@ def main() -> int:
         for _ in range(10):
             child = os.fork()
             if child == 0:
-                issue_on_and_on(path)
+                on_and_on[what](path)
             time.sleep(seeded.uniform(0, 0.15))
             os.kill(child, signal.SIGKILL)
             killed += os.waitpid(child, 0)[1] == signal.SIGKILL
@@ -179,11 +299,15 @@ def main() -> int:
         print(f"killed {killed}")
         print(*wrong, sep="\n")
         return bool(wrong)
+    if what == "revoke":
+        issue(path)
     points = write_points(lambda: work(path))
     wrong += check(path)
     moments = [(at, when) for at in range(1, len(points) + 1) for when in ("before", "after")]
     moments += [(at, "half-way") for at, name in enumerate(points, start=1) if "write" in name]
     for at, when in moments:
+        if what == "revoke":
+            issue(path)
         killed += in_child(killed_work(lambda: work(path), at, when)) == signal.SIGKILL
         try:
             wrong += [f"{when} write point {at}: {problem}" for problem in check(path)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.pki.dates import date_text, parse_date
+from mailtls_nb.pki.dates import date_text, ended_by, parse_date
 from mailtls_nb.pki.index import Row, parse_row, parse_rows, serial_text
 
 MOMENTS = st.datetimes(datetime(1950, 1, 1), datetime(9999, 12, 31)).map(
@@ -45,6 +46,22 @@ def test_years_have_four_digits_from_2050() -> None:
     assert date_text(datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC)) == "491231235959Z"
     assert date_text(datetime(2050, 1, 1, tzinfo=UTC)) == "20500101000000Z"
     assert parse_date("500101000000Z").year == 1950
+
+
+@given(MOMENTS, MOMENTS)
+def test_whether_a_date_has_come_is_told_from_its_digits(end: datetime, now: datetime) -> None:
+    for moment in (now, end, end - timedelta(seconds=1)):
+        with contextlib.suppress(OverflowError):
+            assert ended_by(moment)(date_text(end).encode()[:-1]) == (end <= moment)
+
+
+@given(st.text("0123456789Zz+-: T", max_size=16))
+def test_what_is_no_date_is_refused_and_what_is_one_reads_as_it_was(text: str) -> None:
+    try:
+        moment = parse_date(text)
+    except ValueError:
+        return
+    assert date_text(moment) in (text, text[2:])
 
 
 @pytest.mark.parametrize(

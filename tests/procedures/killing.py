@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -99,16 +100,20 @@ def killed_on_and_on(killing: KillingRun, check: Callable[[], None]) -> list[str
     ``check`` is called after each kill. Returns the actions after which there was a kill, in order.
     """
     killed_after: list[str] = []
-    point, first = 1, ""
+    point, before = 1, list[str]()
     while True:
         done = killing.ended(killing.start(point), point)
         if len(done) < point:
             return killed_after
         killed_after.append(done[-1].removeprefix("mailtls-nb: "))
         check()
-        # What begins otherwise has less left to do: from its first action on.
-        point, first = (point + 1, first) if done[0] == first or not first else (1, done[0])
-        first = first or done[0]
+        pairs = zip(before, done, strict=False)
+        same = [action for action, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+        if len(same) == len(before):
+            point, before = point + 1, done
+        else:
+            # Less is left to do since the last kill: on from where this run did something else.
+            point, before = len(same) + 1, same
 
 
 def _file(what: str, path: Path) -> str:

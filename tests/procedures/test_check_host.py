@@ -218,6 +218,21 @@ def test_a_ca_directory_is_looked_at_too(runbooks: Runbooks, relay: Machine, pri
     assert f'kind="crl",name="/CN=Example Mail CA",path="{crl}"}} -' in (tmp_path / "ca.prom").read_text()
 
 
+def test_what_openssl_would_stumble_over_in_the_index_is_found(
+    runbooks: Runbooks, relay: Machine, pristine: Testbed
+) -> None:
+    """Whoever searches for openssl's own words finds it."""
+    index = pristine.ca_dir / "index.txt"
+    rows = index.read_bytes()
+    index.write_bytes(rows + rows.splitlines(keepends=True)[0])
+    try:
+        found = [f for f in check(runbooks, ca_dir="testbed").findings or () if f["where"].startswith(str(index))]
+    finally:
+        index.write_bytes(rows)
+    assert [f["severity"] for f in found] == ["error"]
+    assert "TXT_DB error number 2" in " ".join(found[0].values())
+
+
 def test_a_ca_directory_that_is_not_there(runbooks: Runbooks, relay: Machine, tmp_path: Path) -> None:
     run = runbooks.bind("07", ca_dir=str(tmp_path / "none"))
     with pytest.raises(NotReady, match="there is no CA at"):

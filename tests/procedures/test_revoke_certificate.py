@@ -80,7 +80,7 @@ def test_the_record_says_what_was_done_and_seen(first: Ran) -> None:
     assert (first.outcome, first.exit_status) == ("changed", 0)
     assert first.actions == ["revoke", "sign-crl", *["write", "write", "build", "reload"] * 2]
     for host in ("testbed:relay", "testbed:partner"):
-        assert first.claims[f"the CRL on {host} is ours and current"] == ("verify OK, number 1", "inspection")
+        assert first.claims[f"the CRL on {host} is ours and the newest"] == ("verify OK, number 1", "inspection")
         assert first.claims[f"a certificate that is not revoked verifies on {host}"] == ("OK", "inspection")
         assert first.claims[f"a client that shows a revoked certificate to {host}"] == ("verify=FAIL", "live")
         assert first.claims[f"a client that shows a good certificate to {host}"] == ("verify=OK", "live")
@@ -132,7 +132,8 @@ def test_a_refresh_with_another_lifetime_counts_on(first: Ran, runbooks: Runbook
         after = crl_on(machine, directory)
         assert after.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == 2
         assert [entry.serial_number for entry in after] == [entry.serial_number for entry in before]
-    assert ran.claims["the CRL on testbed:relay is ours and current"] == ("verify OK, number 2", "inspection")
+    assert ran.claims["the CRL on testbed:relay is ours and the newest"] == ("verify OK, number 2", "inspection")
+    assert ran.claims["its number on testbed:relay is not lower than before"] == ("yes", "inspection")
 
 
 def test_by_serial_and_by_every_name(

@@ -157,7 +157,7 @@ def test_each_stage_of_a_replacement(
     )
     with load.flowing():
         done = killed_on_and_on(killing("both"), check)
-        assert {"CA: append .txt", "CA: write .successor", "reloading the mail server"} <= set(done), done
+        assert {"CA: write .pem", "reloading the mail server", "closing the journal"} <= set(done), done
         stages = iter(["reissue", "both"] * 5)
         to_and_fro = killing("reissue")
 
@@ -168,7 +168,8 @@ def test_each_stage_of_a_replacement(
         assert runbooks("09", **{**wish, "stage": "both"}).outcome in ("changed", "unchanged")
         for stage in ("reissue", "withdraw"):
             done = killed_on_and_on(killing(stage), check)
-            assert {"CA: write .successor", "reloading the mail server", "closing the journal"} <= set(done), done
+            assert {"reloading the mail server", "closing the journal"} <= set(done), done
+            assert any(action.startswith("CA: ") for action in done)
             assert runbooks("09", **{**wish, "stage": stage}).outcome == "unchanged"
     account = load.account()
     print(f"{len(account.sent)} messages sent, {len(account.arrived)} arrived, {len(account.problems)} problems")

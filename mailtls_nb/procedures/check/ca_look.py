@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from mailtls_nb.errors import CADirectoryError, NotReady
+from mailtls_nb.finding import Finding
 from mailtls_nb.pki.inspection import directories_in_use, inspect
+from mailtls_nb.pki.lint import lint
 from mailtls_nb.procedures.check.observation import CALook
 from mailtls_nb.procedures.check.wish import CheckWish
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.signing_ca import directory_here
+
+# Problems of the index by their names that 07 tells in other words.
+_SAID_ALREADY = frozenset({"expired-valid", "unfinished"})
+_SAID_AS_UNREADABLE = frozenset(
+    {"ca-certificate", "missing", "index-missing", "not-a-row", "crl-unreadable", "crl-foreign"}
+)
 
 
 def look_at_cas(context: Context, wish: CheckWish, now: datetime) -> tuple[CALook, ...]:
@@ -30,4 +39,15 @@ def look_at_cas(context: Context, wish: CheckWish, now: datetime) -> tuple[CALoo
     except CADirectoryError as error:
         found = inspect(path, now=now, warn=warn)
         return (CALook(replace(found, problems=(*found.problems, error))),)
-    return tuple(CALook(inspect(directory, now=now, warn=warn)) for directory in directories)
+    return tuple(_look(directory, now, warn) for directory in directories)
+
+
+def _look(path: Path, now: datetime, warn: timedelta) -> CALook:
+    found = inspect(path, now=now, warn=warn)
+    said = _SAID_ALREADY | (_SAID_AS_UNREADABLE if found.problems else frozenset())
+    try:
+        problems = lint(found.layout, now=now)
+    except (CADirectoryError, OSError):
+        return CALook(found)
+    further = (problem for problem in problems if problem.name not in said)
+    return CALook(found, tuple(Finding(p.severity, p.what, p.why, p.where, p.do) for p in further))

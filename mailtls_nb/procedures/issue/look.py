@@ -17,6 +17,8 @@ from mailtls_nb.observe.port25 import Presented, greeting_on_port25, presented_o
 from mailtls_nb.pki.chain import CertificateChain, check_external
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import check_names, check_valid_days
+from mailtls_nb.pki.recovery import rows_of_serial
+from mailtls_nb.procedures.issue.cure import look_for_cures
 from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
@@ -65,7 +67,7 @@ def look(context: Context, wish: IssueWish) -> HostBefore:
         trusted_elsewhere=_trusted_elsewhere(host, wish, options(cf).get("CACertFile", "")),
         presented=presented,
         logged=logged,
-        signer=_signer(wish, directory, chain, files),
+        signer=_signer(context, wish, directory, chain, files),
         wanted=chain.certificate if chain else None,
     )
 
@@ -103,7 +105,11 @@ def _trusted_elsewhere(host: Host, wish: IssueWish, ca_file: str) -> bytes:
 
 
 def _signer(
-    wish: IssueWish, directory: CADirectory | None, chain: CertificateChain | None, files: CertificateFiles
+    context: Context,
+    wish: IssueWish,
+    directory: CADirectory | None,
+    chain: CertificateChain | None,
+    files: CertificateFiles,
 ) -> SignerBefore:
     if chain is not None:
         return SignerBefore(chain.issuers, "")
@@ -112,8 +118,10 @@ def _signer(
     status = ""
     if files.certificate is not None:
         serial = files.certificate.serial_number
-        status = next((row.status for row in directory.rows() if row.serial == serial), "")
-    return SignerBefore((directory.ca_certificate,), status, (*directory.remarks, *wish.ca.remarks()))
+        status = next((row.status for row in rows_of_serial(directory.layout, serial)), "")
+    cures, problems = look_for_cures(context, wish, directory)
+    remarks = (*directory.remarks, *problems, *wish.ca.remarks())
+    return SignerBefore((directory.ca_certificate,), status, remarks, cures)
 
 
 def _sent_back(context: Context, wish: IssueWish, files: CertificateFiles) -> CertificateChain:

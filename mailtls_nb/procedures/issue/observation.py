@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage, is_issued_by
+from mailtls_nb.pki.cures import Cures
 from mailtls_nb.pki.profiles import BACKDATED, key_word
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.sendmail.cf import options
@@ -22,12 +24,14 @@ from mailtls_nb.sendmail.mc import managed_settings, tls_settings
 class SignerBefore:
     """The certificates that the host will trust as its own CA, our CA's first.
 
-    ``installed_status`` is what the CA's index says of the certificate now installed (``V``, ``R``, ``E``, empty).
+    ``installed_status`` is what the CA's index says of the certificate now installed (``V``, ``R``, ``E``, empty);
+    ``cures`` what the index needs before anything is signed, or why that cannot be told.
     """
 
     certificates: tuple[x509.Certificate, ...]
     installed_status: str
     remarks: tuple[str, ...] = ()
+    cures: Cures | CADirectoryError = field(default_factory=Cures)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,9 @@ from mailtls_nb.pki.certificates import dns_names, fingerprint
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.configuration import configuration_steps
+from mailtls_nb.procedures.issue.cure import cure_steps
 from mailtls_nb.procedures.issue.observation import HostBefore, reasons_to_issue
+from mailtls_nb.procedures.issue.sign import SignBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.sendmail.cf import options
 
@@ -64,10 +66,12 @@ def request_plan(wish: IssueWish, before: HostBefore) -> Plan:
     return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
 
 
-def sign_plan(wish: IssueWish, csr: bytes, ca_certificate: x509.Certificate, *, is_signed: bool) -> Plan:
+def sign_plan(wish: IssueWish, before: SignBefore) -> Plan:
     """The plan of the way ``sign``; empty when the CA has signed exactly this already."""
-    steps = () if is_signed else (_sign(wish, f"the request in {wish.csr}"),)
-    rests_on = {"csr": sha256(csr), "ca": fingerprint(ca_certificate)}
+    steps: tuple[Step, ...] = ()
+    if before.signed is None:
+        steps = (*cure_steps(wish, before.cures), _sign(wish, f"the request in {wish.csr}"))
+    rests_on = {"csr": sha256(before.csr), "ca": fingerprint(before.directory.ca_certificate)}
     return Plan(RUNBOOK, wish.as_data(), steps, rests_on)
 
 
@@ -142,7 +146,8 @@ def _certificate(wish: IssueWish, before: HostBefore) -> list[Step]:
         return [replace(install, sentence=sentence, settings={**settings, "certificate": fingerprint(before.wanted)})]
     keeps_key = wish.renewal is not None and wish.renewal.keeps_key
     key = _keep_key(wish, before) if keeps_key else _make_key(wish, before, "")
-    return [key, _sign(wish, f"the request of {wish.host}"), install]
+    cures = cure_steps(wish, before.signer.cures)
+    return [key, *cures, _sign(wish, f"the request of {wish.host}"), install]
 
 
 def _make_key(wish: IssueWish, before: HostBefore, more: str) -> Step:

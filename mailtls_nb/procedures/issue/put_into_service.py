@@ -14,6 +14,7 @@ from mailtls_nb.hosts.base import Host
 from mailtls_nb.pki.profiles import Roles
 from mailtls_nb.pki.requests import read_request
 from mailtls_nb.plan import Plan, Step
+from mailtls_nb.procedures.issue.cure import Curing
 from mailtls_nb.procedures.issue.look import look, open_ca
 from mailtls_nb.procedures.issue.observation import HostBefore
 from mailtls_nb.procedures.issue.plan import install_plan, request_plan
@@ -50,12 +51,14 @@ def put_into_service(
     Returns the certificate in service and the claims, all of which hold.
     """
     certificate = before.wanted or before.files.certificate
-    with Transaction(context.host(wish.host), before.layout) as change:
+    with Curing(context) as curing, Transaction(context.host(wish.host), before.layout) as change:
         before = _still(plan, install_plan, context, wish)
         for step in plan.steps:
             match step.action:
+                case "mend-index" | "update-index" | "revoke":
+                    pass  # together with the signature that they are for
                 case "sign":
-                    certificate = _sign(context, wish, change.host)
+                    certificate = _sign(context, wish, change.host, curing, before)
                 case "install":
                     _install(change, wish, step, _needed(certificate))
                 case "build":
@@ -112,9 +115,11 @@ def _file_step(change: Transaction, wish: IssueWish, step: Step) -> None:
             raise NotReady(f"this run cannot do the step {step.action} on {step.target}")
 
 
-def _sign(context: Context, wish: IssueWish, host: Host) -> x509.Certificate:
+def _sign(context: Context, wish: IssueWish, host: Host, curing: Curing, before: HostBefore) -> x509.Certificate:
     request = read_request(_signing_request(host, wish), names=wish.names, where=f"made on {wish.host}")
-    return sign_key(context, wish, open_ca(context, wish), request.public_key)
+    directory = open_ca(context, wish)
+    curing.carry_out(directory, before.signer.cures)
+    return curing.signed(sign_key(context, wish, directory, request.public_key))
 
 
 def _install(change: Transaction, wish: IssueWish, step: Step, certificate: x509.Certificate) -> None:

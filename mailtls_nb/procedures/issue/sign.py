@@ -7,12 +7,14 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mailtls_nb.errors import BadParameter
+from mailtls_nb.errors import BadParameter, CADirectoryError
 from mailtls_nb.pki.certificates import dns_names
 from mailtls_nb.pki.compromised import refuse_compromised
+from mailtls_nb.pki.cures import Cures
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import PublicKey, key_word
 from mailtls_nb.pki.requests import SigningRequest, read_request
+from mailtls_nb.procedures.issue.cure import Curing, look_for_cures
 from mailtls_nb.procedures.issue.look import open_ca
 from mailtls_nb.procedures.issue.observation import lifetime_days, purposes
 from mailtls_nb.procedures.issue.wish import IssueWish
@@ -21,12 +23,18 @@ from mailtls_nb.procedures.procedure import Context
 
 @dataclass(frozen=True)
 class SignBefore:
-    """A request from a file, the CA, and the certificate that it has signed for exactly this, if it has."""
+    """A request from a file, the CA, and the certificate that it has signed for exactly this, if it has.
+
+    ``cures`` is what the CA's index needs before anything is signed, or why that cannot be told; ``remarks`` what else
+    its operator should know.
+    """
 
     csr: bytes
     request: SigningRequest
     directory: CADirectory
     signed: x509.Certificate | None
+    cures: Cures | CADirectoryError
+    remarks: tuple[str, ...]
 
 
 def look_at_request(context: Context, wish: IssueWish) -> SignBefore:
@@ -38,7 +46,16 @@ def look_at_request(context: Context, wish: IssueWish) -> SignBefore:
     request = read_request(csr, names=wish.names, where=wish.csr)
     directory = open_ca(context, wish)
     refuse_compromised(directory.layout, request.public_key, wish.hostname)
-    return SignBefore(csr, request, directory, _signed(context, wish, directory, request.public_key))
+    signed = _signed(context, wish, directory, request.public_key)
+    cures, problems = look_for_cures(context, wish, directory)
+    return SignBefore(csr, request, directory, signed, cures, (*directory.remarks, *problems))
+
+
+def sign_request(context: Context, wish: IssueWish, before: SignBefore) -> x509.Certificate:
+    """The way ``sign``: cure the CA's index where it needs that, and sign the request."""
+    with Curing(context) as curing:
+        curing.carry_out(before.directory, before.cures)
+        return curing.signed(sign_key(context, wish, before.directory, before.request.public_key))
 
 
 def sign_key(context: Context, wish: IssueWish, directory: CADirectory, public_key: PublicKey) -> x509.Certificate:

@@ -8,6 +8,7 @@ from cryptography import x509
 
 from mailtls_nb.observe.openssl_verify import WRONG_NAME, openssl_verify
 from mailtls_nb.pki.certificates import key_info
+from mailtls_nb.pki.recovery import rows_of_serial
 from mailtls_nb.procedures.issue.sign import SignBefore
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
@@ -26,7 +27,7 @@ def signed_claims(
         return openssl_verify(context.here, certificate_file, trusted=ca_file, purpose=purpose, name=name)
 
     same_key = key_info(certificate.public_key()) == key_info(before.request.public_key)
-    rows = [row for row in before.directory.rows() if row.serial == certificate.serial_number]
+    rows = rows_of_serial(before.directory.layout, certificate.serial_number)
     return (
         Claim(
             f"it verifies by the CA for {wish.hostname}",

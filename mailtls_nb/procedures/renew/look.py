@@ -42,7 +42,7 @@ def look(context: Context, wish: RenewWish) -> RenewBefore:
     # A passphrase that is wrong is found while there is time.
     signer.signing_key(context.secret(wish.ca.passphrase))
     host, now = context.host(wish.host), context.now()
-    # Before anything is called due, or not due, by a clock that is wrong.
+    # Also where nothing turns out to be due: that too is told by the clock.
     check_clocks((host, context.probe(wish.probe_from)) if wish.probe_from else (host,), context.now)
     layout = observe_layout(host)
     if layout.interrupted:

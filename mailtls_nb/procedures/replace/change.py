@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cryptography import x509
-
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.approval import check_still
 from mailtls_nb.errors import ChangeFailed, MailTLSError, NotReady
 from mailtls_nb.names import name_constraints
-from mailtls_nb.pki import durable, revoking, succession
-from mailtls_nb.pki.certificates import certificate_pem
+from mailtls_nb.pki import revoking, succession
 from mailtls_nb.pki.crl import crl_pem
+from mailtls_nb.pki.cross_signing import cross_sign
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import constraints_of, key_type, key_word
 from mailtls_nb.pki.succession import Succession
-from mailtls_nb.pki.transition_pack import CROSS_FILE
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures import store_steps
 from mailtls_nb.procedures.issue.plan import install_plan
@@ -72,7 +69,9 @@ def _before_the_hosts(context: Context, wish: ReplaceWish, planned: ReplaceBefor
             case "create-ca":
                 before = replace(before, new=_create(context, wish, before))
             case "cross-sign":
-                before = replace(before, cross=_cross_sign(context, wish, before))
+                passphrase = context.secret(wish.ca.passphrase)
+                cross = cross_sign(before.old, _there(before.new), passphrase=passphrase, now=context.now())
+                before = replace(before, cross=cross)
             case "sign-crl":
                 passphrase = context.secret(wish.ca.passphrase)
                 revoking.sign_new_crl(_there(before.new), days=CRL_DAYS, passphrase=passphrase, now=context.now())
@@ -98,15 +97,6 @@ def _create(context: Context, wish: ReplaceWish, before: ReplaceBefore) -> CADir
         passphrase=context.secret(wish.ca.passphrase),
         now=context.now(),
     )
-
-
-def _cross_sign(context: Context, wish: ReplaceWish, before: ReplaceBefore) -> x509.Certificate:
-    new = _there(before.new)
-    certificate = before.old.certify_successor(
-        new.ca_certificate, passphrase=context.secret(wish.ca.passphrase), now=context.now()
-    )
-    durable.write(new.path / CROSS_FILE, certificate_pem((certificate,)), mode=0o644)
-    return certificate
 
 
 def _on_the_host(

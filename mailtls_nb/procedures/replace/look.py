@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cryptography import x509
-
 from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
-from mailtls_nb.pki.certificates import dns_names, is_ca, is_issued_by, key_info
+from mailtls_nb.pki.certificates import dns_names, is_ca, is_issued_by
+from mailtls_nb.pki.cross_signing import cross_of
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import valid_roles
 from mailtls_nb.pki.succession import successor
-from mailtls_nb.pki.transition_pack import CROSS_FILE
 from mailtls_nb.procedures.host_look import HostLook, look_at_host
 from mailtls_nb.procedures.issue.look import look as look_as_02
 from mailtls_nb.procedures.procedure import Context
@@ -54,7 +52,7 @@ def look(context: Context, wish: ReplaceWish) -> ReplaceBefore:
         old=old,
         new=new,
         new_path=new_path,
-        cross=cross_of(old, new, context),
+        cross=cross_of(old, new, now=context.now()) if new is not None else None,
         succession=follows,
         hosts=(),
         still_old=tuple(_still_old(context, wish, old, new)) if wish.stage == "withdraw" else (),
@@ -124,28 +122,6 @@ def _new_ca(context: Context, wish: ReplaceWish, old: CADirectory, path: Path) -
             f"{path} holds another CA: {new.name}", left=_UNTOUCHED, do="give another name as new_common_name"
         )
     return new
-
-
-def cross_of(old: CADirectory, new: CADirectory | None, context: Context) -> x509.Certificate | None:
-    """The new CA's certificate by the old one, as it lies in its directory or in the old one's newcerts."""
-    if new is None:
-        return None
-    found = []
-    if (new.path / CROSS_FILE).exists():
-        found.append(x509.load_pem_x509_certificate((new.path / CROSS_FILE).read_bytes()))
-    found += old.find(new.ca_certificate.public_key(), now=context.now())
-    wanted = key_info(new.ca_certificate.public_key())
-    return next(
-        (
-            certificate
-            for certificate in found
-            if is_ca(certificate)
-            and key_info(certificate.public_key()) == wanted
-            and is_issued_by(certificate, old.ca_certificate)
-            and certificate.not_valid_after_utc > context.now()
-        ),
-        None,
-    )
 
 
 def _refuse_another_ca_file(address: HostAddress, found: HostLook) -> None:

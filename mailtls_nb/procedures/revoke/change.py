@@ -38,7 +38,7 @@ def revoke_and_distribute(
     for position, host in enumerate(before.hosts):
         part = host_plan(wish, host, before.ca.certificate, planned)
         try:
-            found += _on_the_host(context, wish, before, host, part, content)
+            found += _on_the_host(context, wish, before, host, part, crl)
         except (MailTLSError, OSError) as error:
             raise ChangeFailed(
                 f"the CRL could not be put into force on {host.where}: {_what(error)}",
@@ -67,11 +67,16 @@ def _in_the_directory(
 
 
 def _on_the_host(
-    context: Context, wish: RevokeWish, before: RevokeBefore, host: CrlHost, part: Plan, content: bytes
+    context: Context,
+    wish: RevokeWish,
+    before: RevokeBefore,
+    host: CrlHost,
+    part: Plan,
+    crl: x509.CertificateRevocationList,
 ) -> tuple[Claim, ...]:
-    ca = before.ca.certificate
+    ca, content = before.ca.certificate, crl_pem(crl)
     if part.is_empty:
-        found = tuple(claims(before, host, see(context, wish, before, host), None))
+        found = tuple(claims(before, host, crl, see(context, wish, before, host), None))
         judge(found)
         return found
     with Transaction(context.host(host.address), host.look.layout) as change:
@@ -92,7 +97,7 @@ def _on_the_host(
                 case _:
                     store_steps.carry_out(change, step, made=content)
         changed = look_at_crl_host(context, host.address, before.ca.directory)
-        found = tuple(claims(before, changed, see(context, wish, before, changed), earlier))
+        found = tuple(claims(before, now, crl, see(context, wish, before, changed), earlier))
         judge(found)
     return found
 

@@ -46,7 +46,7 @@ def open_ca(context: Context, wish: RevokeWish) -> CADirectory:
     directory = CADirectory.open(path)
     # A wrong passphrase is found now, not after something was revoked.
     directory.signing_key(context.secret(wish.ca.passphrase))
-    refuse_clock_behind_ca(context, directory)
+    refuse_clock_behind_ca(context, directory, revokes=wish.revokes)
     end = directory.ca_certificate.not_valid_after_utc
     if context.now() > end:
         raise NotReady(

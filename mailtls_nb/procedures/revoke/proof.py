@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -30,6 +31,7 @@ from mailtls_nb.verdict import Claim
 
 _OK, _FAIL, _REVOKED = "verify=OK", "verify=FAIL", "certificate revoked"
 _MOST_PROVED = 5
+_NUMBER = re.compile(r"number ([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -86,22 +88,36 @@ def crl_path(at: CrlHost, ca: x509.Certificate) -> str:
     return look.options.get("CRLFile", "") if any(crl.issuer == ca.subject for crl in in_file) else ""
 
 
-def claims(before: RevokeBefore, at: CrlHost, after: Seen, earlier: Seen | None) -> Iterator[Claim]:
-    """What is seen of a host after the change; ``earlier`` is what was seen before it, None where there was none.
+def claims(
+    before: RevokeBefore,
+    at: CrlHost,
+    crl: x509.CertificateRevocationList,
+    after: Seen,
+    earlier: Seen | None,
+) -> Iterator[Claim]:
+    """What is seen of a host once it has the CRL; ``earlier`` is what was seen before, None where nothing changed.
 
-    The CRL of ``at`` is the one that the host was given.
+    ``at`` is the host as it was before.
     """
-    where = at.where
-    (newest, *_) = sorted(at.installed(before.ca.certificate), key=lambda crl: -(crl_number(crl) or 0)) or (None,)
-    number = crl_number(newest) if newest is not None else None
+    where, number = at.where, crl_number(crl) or 0
+    instrument = f"openssl crl on {where}"
     yield Claim(
-        f"the CRL on {where} is ours and current",
+        f"the CRL on {where} is ours and the newest",
         f"verify OK, number {number}",
         after.crl,
         "inspection",
-        f"openssl crl on {where}",
+        instrument,
         fails_when=f"before the change: {earlier.crl}" if earlier and earlier.crl != after.crl else "",
     )
+    if there := [crl_number(installed) or 0 for installed in at.installed(before.ca.certificate)]:
+        seen = _NUMBER.search(after.crl)
+        yield Claim(
+            f"its number on {where} is not lower than before",
+            "yes",
+            "yes" if seen and int(seen[1]) >= max(there) else f"no: it was {max(there)}",
+            "inspection",
+            instrument,
+        )
     by_openssl = f"openssl verify -crl_check on {where}"
     for serial, answer in after.revoked.items():
         was = earlier.revoked.get(serial, "") if earlier else ""
