@@ -259,6 +259,19 @@ def test_a_name_or_a_time_that_does_not_fit_is_refused(
     assert (machines.relay.state(), listing(ca.path)) == state
 
 
+def test_a_clock_that_is_wrong_by_a_year_is_refused(
+    relay: Installed, ca: CADirectory, machines: Machines, renew: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By it the certificate would have ended, or not be due for long."""
+    state = machines.relay.state(), listing(ca.path)
+    for days, said in ((366, "the clock of docker://"), (-366, "clock")):
+        monkeypatch.setattr("mailtls_nb.run._now", lambda days=days: datetime.now(UTC) + timedelta(days=days))
+        ran = renew(revoke_old="yes")
+        assert ran.exit_status == 2
+        assert said in ran.said
+    assert (machines.relay.state(), listing(ca.path)) == state
+
+
 def test_each_role_has_its_own_file_and_is_renewed_when_it_is_due(
     ca: CADirectory, pristine: Testbed, machines: Machines, runbooks: Runbooks
 ) -> None:

@@ -31,7 +31,7 @@ _KEY_TIMEOUT_S = 120  # an RSA key of 4096 bits on a slow host
 _MAKE_KEY = 'out=$1; shift; umask 077; rm -f "$out"; "$@" | cat >"$out" && test -s "$out"'
 # Only the block with the key, which sed finds in the file with the certificate in service.
 _KEEP_KEY = (
-    'umask 077; rm -f "$2"; sed -n "/-----BEGIN [A-Z ]*PRIVATE KEY-----/,/-----END [A-Z ]*PRIVATE KEY-----/p" "$1" '
+    'umask 077; rm -f "$2"; sed -n "/^-----BEGIN [A-Z ]*PRIVATE KEY/,/^-----END [A-Z ]*PRIVATE KEY/p" "$1" '
     '| cat >"$2" && test -s "$2"'
 )
 # The certificate comes on standard input, the key from its file beside: it never leaves the host.

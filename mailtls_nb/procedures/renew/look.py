@@ -28,7 +28,7 @@ from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.renew.due import is_superseded, issue_wish, reason_to_renew
 from mailtls_nb.procedures.renew.observation import InService, RenewBefore, Superseded, files_in_service
 from mailtls_nb.procedures.renew.wish import RenewWish
-from mailtls_nb.procedures.signing_ca import open_signing_ca
+from mailtls_nb.procedures.signing_ca import open_signing_ca, refuse_clock_behind_ca
 from mailtls_nb.sendmail.cf import options
 
 
@@ -38,6 +38,7 @@ def look(context: Context, wish: RenewWish) -> RenewBefore:
     Raises BadParameter, NotReady and CADirectoryError; nothing is touched.
     """
     signer = open_signing_ca(context, wish.ca)
+    refuse_clock_behind_ca(context, signer)
     # A passphrase that is wrong is found while there is time.
     signer.signing_key(context.secret(wish.ca.passphrase))
     host, now = context.host(wish.host), context.now()
