@@ -131,7 +131,7 @@ def test_the_old_one_is_back_where_the_new_one_is_not_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From where the proof looks, the name suddenly leads to another server."""
-    old, tree = relay.serial, machines.relay.tree()
+    old, tree = relay.age(ca, pristine.passphrase(), 342), machines.relay.tree()
     reload = Transaction.reload
 
     def reload_and_mislead(change: Transaction) -> None:
@@ -157,7 +157,7 @@ def test_what_is_superseded_is_revoked_after_the_proof(
     relay: Installed, ca: CADirectory, pristine: Testbed, machines: Machines, renew: Callable[..., Ran]
 ) -> None:
     """With all that were superseded before; not what is for other names or roles, on whatever host that is."""
-    due = relay.serial
+    due = relay.age(ca, pristine.passphrase(), 343)
     unlike: list[tuple[tuple[str, ...], Roles]] = [
         ((RELAY, "mx.example.test"), "both"),
         ((RELAY,), "client"),
