@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from cryptography import x509
@@ -109,9 +108,8 @@ def test_a_revocation(given: dict[str, str | int], machines: Machines, runbooks:
             numbers.append(number)
 
     done = killed_on_and_on(killing, check)
-    assert {"CA: write .txt", "CA: write ", "CA: write .pem", "building sendmail.cf", "closing the journal"} <= set(
-        done
-    )
+    # What each write in the CA directory leaves is looked at in tests/pki/test_crash.py, write by write.
+    assert {"CA: write .txt", "building sendmail.cf", "reloading the mail server", "closing the journal"} <= set(done)
     assert any(action.startswith("writing /etc/mail/certs/ca-") for action in done)
     ran = runbooks("05", **wish)
     assert ran.outcome == "unchanged"
@@ -146,8 +144,8 @@ def test_each_stage_of_a_replacement(
         if new_dir.exists():
             check_sound(relay, new_dir)
 
-    def killing(stage: str, module: ModuleType = replace_ca) -> KillingRun:
-        return KillingRun("09", module, runbooks, tmp_path / "actions", {**wish, "stage": stage})
+    def killing(stage: str) -> KillingRun:
+        return KillingRun("09", replace_ca, runbooks, tmp_path / "actions", {**wish, "stage": stage})
 
     load = Load(
         {
@@ -176,8 +174,4 @@ def test_each_stage_of_a_replacement(
     assert account.problems == []
     assert len(account.sent) > 200
     assert left_behind(relay) == ""
-    assert sorted(path.name for path in relay_files(relay)) == ["cacert.pem", "relay.example.test.pem"]
-
-
-def relay_files(machine: Machine) -> list[Path]:
-    return [Path(name) for name in machine.sh(f"ls -A {CERTS}").split()]
+    assert [name for name in relay.sh(f"ls -A {CERTS}").split() if name.endswith((".new", ".key"))] == []
