@@ -153,6 +153,11 @@ def _remarks(wish: RevokeWish, before: RevokeBefore) -> tuple[str, ...]:
         ]
     if wish.reason == "certificateHold":
         found.append("A hold is lifted by nothing here: issue a new certificate instead.")
+    if any(not host.installed(before.ca.certificate) for host in before.hosts):
+        found.append(
+            f"A CRL ends, this one after {wish.crl_days} days: from then on sendmail refuses every certificate of this "
+            "CA, revoked or not. Run action refresh every day from now on, from cron."
+        )
     if not before.hosts:
         found.append("No host is given in crl_hosts: until the CRL is in force somewhere, nothing is refused.")
     if wish.revokes:

@@ -291,3 +291,19 @@ def test_without_hosts_it_is_only_signed(issue: x509.Certificate, runbooks: Runb
     assert (ran.outcome, ran.actions) == ("changed", ["revoke", "sign-crl"])
     assert "until the CRL is in force somewhere, nothing is refused" in ran.shown["observe"]
     assert (ran.folder / "crl.pem").read_bytes() == directory.layout.crl.read_bytes()
+
+
+def test_what_has_expired_is_revoked_by_its_serial_only(runbooks: Runbooks, directory: CADirectory) -> None:
+    """A host's name stands for its valid certificates."""
+    index = directory.layout.database
+    before = index.read_bytes()
+    row = b"V\t200101000000Z\t\t0ABC\tunknown\t/CN=long-ago.example.test\n"
+    index.write_bytes(before + row)
+    try:
+        by_name = runbooks("05", hostname="long-ago.example.test", crl_hosts="", approve="")
+        by_serial = runbooks("05", serial="0ABC", crl_hosts="", approve="")
+    finally:
+        index.write_bytes(before)
+    assert "0ABC" in by_name.shown["observe"]
+    assert "revoke" not in by_name.actions
+    assert by_serial.actions[0] == "revoke"

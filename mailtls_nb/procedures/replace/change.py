@@ -12,7 +12,7 @@ from mailtls_nb.pki import revoking, succession
 from mailtls_nb.pki.crl import crl_pem
 from mailtls_nb.pki.cross_signing import cross_sign
 from mailtls_nb.pki.directory import CADirectory
-from mailtls_nb.pki.profiles import constraints_of, key_type, key_word
+from mailtls_nb.pki.profiles import constraints_of
 from mailtls_nb.pki.succession import Succession
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures import store_steps
@@ -20,7 +20,7 @@ from mailtls_nb.procedures.issue.plan import install_plan
 from mailtls_nb.procedures.issue.put_into_service import put_into_service
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.replace.look import look_at_our_host
-from mailtls_nb.procedures.replace.names import new_name
+from mailtls_nb.procedures.replace.names import new_key_type, new_name
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore
 from mailtls_nb.procedures.replace.plan import CRL_DAYS, host_plan, trusted_content
 from mailtls_nb.procedures.replace.proof import claims, cross_claims, see
@@ -87,11 +87,10 @@ def _before_the_hosts(context: Context, wish: ReplaceWish, planned: ReplaceBefor
 
 def _create(context: Context, wish: ReplaceWish, before: ReplaceBefore) -> CADirectory:
     old = before.old.ca_certificate
-    kind = wish.key_type or key_word(old.public_key())
     return CADirectory.create(
         before.new_path,
         new_name(wish, old),
-        key_type(kind, use="ca"),
+        new_key_type(wish, old),
         valid_days=wish.valid_days,
         name_constraints=name_constraints("name_constraints", ",".join(constraints_of(old))),
         passphrase=context.secret(wish.ca.passphrase),

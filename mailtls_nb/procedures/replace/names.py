@@ -1,4 +1,4 @@
-"""The name of the CA that is to follow another. Pure."""
+"""What the CA that is to follow another is called, and the type of its key. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from cryptography.x509.oid import NameOID
 
 from mailtls_nb.errors import BadParameter
 from mailtls_nb.names import DistinguishedName, openssl_dn
+from mailtls_nb.pki.profiles import KEY_TYPES, KeyType, key_type, key_word
 from mailtls_nb.procedures.replace.wish import ReplaceWish
+
+# Where the old CA's key is of a type that no new CA should have.
+_INSTEAD = "ec-p256"
 
 
 def new_name(wish: ReplaceWish, old: x509.Certificate) -> DistinguishedName:
@@ -24,3 +28,10 @@ def new_name(wish: ReplaceWish, old: x509.Certificate) -> DistinguishedName:
             do="give another one, with a number or a year in it",
         )
     return name
+
+
+def new_key_type(wish: ReplaceWish, old: x509.Certificate) -> KeyType:
+    """The type wished for, else that of the old CA's key, where a CA may have it."""
+    there = key_word(old.public_key())
+    good = {kind.word for kind in KEY_TYPES if kind.for_a_ca}
+    return key_type(wish.key_type or (there if there in good else _INSTEAD), use="ca")

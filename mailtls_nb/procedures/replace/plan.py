@@ -9,16 +9,17 @@ from cryptography import x509
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki.certificates import fingerprint
 from mailtls_nb.pki.pem_file import beginning_with, without
-from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures import store_steps
 from mailtls_nb.procedures.issue.plan import heal_step, install_plan
-from mailtls_nb.procedures.replace.names import new_name
+from mailtls_nb.procedures.replace.names import new_key_type, new_name
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore
 from mailtls_nb.procedures.replace.preconditions import refuse_too_early
 from mailtls_nb.procedures.replace.wish import ReplaceWish
 
 RUNBOOK = "09-replace-ca"
+# What 05 makes by default; it signs the next one.
+CRL_DAYS = 30
 _PERMISSIONS = 0o777
 
 
@@ -107,13 +108,9 @@ def _ca_steps(wish: ReplaceWish, before: ReplaceBefore) -> Iterator[Step]:
         yield _succession(wish, before)
 
 
-# What 05 makes by default; it signs the next one.
-CRL_DAYS = 30
-
-
 def _making(wish: ReplaceWish, before: ReplaceBefore) -> Iterator[Step]:
     name = new_name(wish, before.old.ca_certificate)
-    kind = wish.key_type or key_word(before.old.ca_certificate.public_key())
+    kind = new_key_type(wish, before.old.ca_certificate).word
     if before.new is None:
         yield Step(
             "create-ca",

@@ -71,11 +71,15 @@ class RevokeBefore:
     lost: Path | None = None
 
     def to_revoke(self, wish: RevokeWish) -> tuple[Row, ...]:
-        """The rows that the wish changes: not revoked yet, or for a reason that says less of the key."""
+        """The rows that the wish changes: of a host all that are valid.
+
+        Of serials those that are not revoked yet, or for a reason that says less of the key: expired ones too, whose
+        key may be known to others.
+        """
+        if not wish.serials:
+            return tuple(row for row in self.ca.survey.asked if row.status == "V" and row.not_after > self.at)
         return tuple(
-            row
-            for row in self.ca.survey.asked
-            if (revoked := row.revoked) is None or (bool(wish.serials) and revoked.outdone_by(wish.reason))
+            row for row in self.ca.survey.asked if (revoked := row.revoked) is None or revoked.outdone_by(wish.reason)
         )
 
     def reasons_to_sign(self, wish: RevokeWish) -> tuple[str, ...]:
