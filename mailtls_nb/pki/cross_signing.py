@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
@@ -10,6 +11,7 @@ from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.pki import durable
 from mailtls_nb.pki.certificates import certificate_pem, is_ca, is_issued_by, key_info
 from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.pki.succession import predecessor, successor
 from mailtls_nb.pki.transition_pack import CROSS_FILE
 from mailtls_nb.secret import Secret
 
@@ -52,3 +54,26 @@ def _kept(new: CADirectory) -> tuple[x509.Certificate, ...]:
         return (x509.load_pem_x509_certificate((new.path / CROSS_FILE).read_bytes()),)
     except (FileNotFoundError, ValueError):
         return ()
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What belongs to a CA as long as it takes the place of another: the old CA, and the certificate by it."""
+
+    old: x509.Certificate
+    cross: x509.Certificate | None
+
+
+def transition(new: CADirectory, *, now: datetime) -> Transition | None:
+    """The change by which this CA takes the place of another, until that one is withdrawn; else None.
+
+    Raises CADirectoryError.
+    """
+    path = predecessor(new.layout)
+    if path is None or not path.is_dir():
+        return None
+    old = CADirectory.open(path)
+    follows = successor(old.layout)
+    if follows is None or follows.directory != new.path or follows.stage == "withdrawn":
+        return None
+    return Transition(old.ca_certificate, cross_of(old, new, now=now))

@@ -209,6 +209,11 @@ def constraints_of(certificate: x509.Certificate) -> tuple[str, ...]:
     return tuple(str(name.value) for name in _subtrees(certificate, "permitted"))
 
 
+def excludes_names(certificate: x509.Certificate) -> bool:
+    """Whether its name constraints have excluded subtrees, which no CA that we make has."""
+    return any(True for _ in _subtrees(certificate, "excluded"))
+
+
 def _constraint_problem(name: str, issuer: x509.Certificate) -> str:
     permitted = [str(n.value) for n in _subtrees(issuer, "permitted") if isinstance(n, x509.DNSName)]
     excluded = [str(n.value) for n in _subtrees(issuer, "excluded") if isinstance(n, x509.DNSName)]

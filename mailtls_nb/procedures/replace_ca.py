@@ -6,6 +6,7 @@ from mailtls_nb.apply.transaction import heal
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
+from mailtls_nb.pki.profiles import excludes_names
 from mailtls_nb.pki.transition_pack import transition_pack
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Table, Values
@@ -161,6 +162,10 @@ def _remarks(wish: ReplaceWish, before: ReplaceBefore) -> tuple[str, ...]:
         found.append(
             "Give every partner the pack of this run, also those that verify us without our knowing of it. A rule of "
             "theirs that names the old CA (CI:) refuses the new certificates, whatever they trust: CHANGE.md says so."
+        )
+    if wish.stage == "both" and excludes_names(before.old.ca_certificate):
+        found.append(
+            "The old CA may not certify some names (excluded subtrees); the new one is held only to those that it may."
         )
     if wish.stage == "reissue" and before.cross is not None:
         found.append(

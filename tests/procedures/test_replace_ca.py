@@ -67,10 +67,15 @@ def organisations(machines: Machines, runbooks: Runbooks, tmp_path_factory: pyte
     made = {key: value for key, value in found.ours.items() if key != "probe_from"}
     assert runbooks("01", **made).outcome == "changed"
     assert runbooks("01", **{**made, "ca_dir": f"{path}/theirs"}, common_name="Partner CA").outcome == "changed"
-    for machine, ca in ((machines.relay, "ours"), (machines.partner, "theirs")):
+    # The relay has one certificate as a server and another as a client, the partner one for both.
+    for machine, ca, roles in (
+        (machines.relay, "ours", "server"),
+        (machines.relay, "ours", "client"),
+        (machines.partner, "theirs", "both"),
+    ):
         name = machine.sh("hostname").strip()
-        given = {**found.ours, "ca_dir": f"{path}/{ca}", "host": f"docker://{machine.name}", "hostname": name}
-        assert runbooks("02", **given).outcome == "changed"
+        where = {"ca_dir": f"{path}/{ca}", "host": f"docker://{machine.name}", "hostname": name, "roles": roles}
+        assert runbooks("02", **{**found.ours, **where}).outcome == "changed"
     found.trust(machines.relay, "partner.example.test", path / "theirs")
     found.trust(machines.partner, "relay.example.test", path / "ours")
     machines.partner.sh("cd /etc/mail && cat >>access && makemap hash access <access", stdin=THEIR_RULES)
@@ -146,7 +151,12 @@ def test_it_ends_with_the_new_ca_alone(organisations: Organisations, runbooks: R
         ran = organisations(stage, partners_confirmed="partner.example.test")
         assert ran.outcome == outcome, ran.error
         assert relay.tree() == tree
-    given = {**organisations.ours, "host": f"docker://{relay.name}", "hostname": "relay.example.test"}
+    given = {
+        **organisations.ours,
+        "host": f"docker://{relay.name}",
+        "hostname": "relay.example.test",
+        "roles": "client",
+    }
     ran = runbooks("02", **given)
     assert ran.outcome == "unchanged"
     assert f"The CA in {organisations.old} was replaced" in ran.shown["observe"]

@@ -15,6 +15,7 @@ from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.needed_file import needed_file
 from mailtls_nb.observe.port25 import Presented, greeting_on_port25, presented_on_port25
 from mailtls_nb.pki.chain import CertificateChain, check_external
+from mailtls_nb.pki.cross_signing import transition
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import check_names, check_valid_days
 from mailtls_nb.pki.recovery import rows_of_serial
@@ -121,7 +122,8 @@ def _signer(
         status = next((row.status for row in rows_of_serial(directory.layout, serial)), "")
     cures, problems = look_for_cures(context, wish, directory)
     remarks = (*directory.remarks, *problems, *wish.ca.remarks())
-    return SignerBefore((directory.ca_certificate,), status, remarks, cures)
+    change = transition(directory, now=context.now())
+    return SignerBefore((directory.ca_certificate,), status, remarks, cures, change)
 
 
 def _sent_back(context: Context, wish: IssueWish, files: CertificateFiles) -> CertificateChain:

@@ -12,6 +12,7 @@ from mailtls_nb.errors import CADirectoryError
 from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage, is_issued_by
+from mailtls_nb.pki.cross_signing import Transition
 from mailtls_nb.pki.cures import Cures
 from mailtls_nb.pki.profiles import BACKDATED, key_word
 from mailtls_nb.procedures.issue.wish import IssueWish
@@ -25,13 +26,15 @@ class SignerBefore:
     """The certificates that the host will trust as its own CA, our CA's first.
 
     ``installed_status`` is what the CA's index says of the certificate now installed (``V``, ``R``, ``E``, empty);
-    ``cures`` what the index needs before anything is signed, or why that cannot be told.
+    ``cures`` what the index needs before anything is signed, or why that cannot be told. ``transition``: our CA takes
+    the place of another, which the host is to trust as well.
     """
 
     certificates: tuple[x509.Certificate, ...]
     installed_status: str
     remarks: tuple[str, ...] = ()
     cures: Cures | CADirectoryError = field(default_factory=Cures)
+    transition: Transition | None = None
 
 
 @dataclass(frozen=True)

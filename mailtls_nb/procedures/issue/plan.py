@@ -11,6 +11,7 @@ from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.pki.certificates import dns_names, fingerprint
+from mailtls_nb.pki.pem_file import beginning_with
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.configuration import configuration_steps
@@ -82,14 +83,22 @@ def heal_step(host: str) -> Step:
 
 
 def trusted_file(before: HostBefore) -> bytes:
-    """What the CA file is to hold: the signer's certificates, those of the file in use, and what it holds already."""
+    """What the CA file is to hold: the signer's certificates, those of the file in use, and what it holds already.
+
+    While our CA takes the place of another, that one too, and first the certificate by it, which is then sent along.
+    """
     there = before.files.ca_certificates or b""
     present = _certificates(there)
     added = [certificate for certificate in before.signer.certificates if certificate not in present]
     content = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in added)
     if not set(_certificates(before.trusted_elsewhere)) <= {*present, *added}:
         content += before.trusted_elsewhere
-    return content + there
+    change = before.signer.transition
+    if change is None:
+        return content + there
+    if change.old not in _certificates(content + there):
+        there += change.old.public_bytes(Encoding.PEM)
+    return beginning_with(content + there, (change.cross,) if change.cross is not None else ())
 
 
 def _directory(wish: IssueWish, before: HostBefore) -> list[Step]:

@@ -44,11 +44,16 @@ _PURPOSES: dict[Roles, str] = {"both": "serverAuth,clientAuth", "server": "serve
 
 
 def put_into_service(
-    context: Context, wish: IssueWish, before: HostBefore, plan: Plan
+    context: Context,
+    wish: IssueWish,
+    before: HostBefore,
+    plan: Plan,
+    *,
+    also: Callable[[], tuple[Claim, ...]] = tuple,
 ) -> tuple[x509.Certificate, tuple[Claim, ...]]:
     """Apply the plan; on any failure the host is as before and ChangeFailed is raised.
 
-    Returns the certificate in service and the claims, all of which hold.
+    ``also`` looks for further claims once the certificate is in service. Returns that, and all claims, which hold.
     """
     certificate = before.wanted or before.files.certificate
     with Curing(context) as curing, Transaction(context.host(wish.host), before.layout) as change:
@@ -67,7 +72,7 @@ def put_into_service(
                     change.reload()
                 case _:
                     _file_step(change, wish, step)
-        claims = prove(context, wish, before, _needed(certificate))
+        claims = (*prove(context, wish, before, _needed(certificate)), *also())
         judge(claims)
     return _needed(certificate), claims
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.approval import check_still
 from mailtls_nb.errors import ChangeFailed, MailTLSError, NotReady
 from mailtls_nb.names import name_constraints
+from mailtls_nb.observe.clock import observe_clock
 from mailtls_nb.pki import revoking, succession
-from mailtls_nb.pki.crl import crl_pem
+from mailtls_nb.pki.crl import check_own_crl, crl_pem
 from mailtls_nb.pki.cross_signing import cross_sign
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import constraints_of
@@ -53,12 +55,7 @@ def replace_ca(
 
 def all_claims(context: Context, wish: ReplaceWish, before: ReplaceBefore) -> tuple[Claim, ...]:
     """What a stage that is done rests on."""
-    found: tuple[Claim, ...] = ()
-    for host in before.hosts:
-        found += tuple(claims(wish, before, host.where, see(context, wish, before, host), None))
-        if wish.stage == "reissue":
-            found += tuple(cross_claims(context, before, host, wish))
-    return found
+    return tuple(claim for host in before.hosts for claim in _as_it_is(context, wish, before, host))
 
 
 def _before_the_hosts(context: Context, wish: ReplaceWish, planned: ReplaceBefore, plan: Plan) -> ReplaceBefore:
@@ -105,16 +102,28 @@ def _on_the_host(
     part = host_plan(wish, planned, host)
     if not part.is_empty:
         found += _change_trust(context, wish, planned, before, host, part)
-    for shown in host.to_reissue:
-        _, seen = put_into_service(context, shown.wish, shown.before, install_plan(shown.wish, shown.before))
+    for position, shown in enumerate(host.to_reissue, start=1):
+        # Within the last change of the host, so that it is put back if one of them does not hold.
+        last = position == len(host.to_reissue)
+        _, seen = put_into_service(
+            context,
+            shown.wish,
+            shown.before,
+            install_plan(shown.wish, shown.before),
+            also=partial(_as_it_is, context, wish, before, host) if last else tuple,
+        )
         found += seen
-    after = look_at_our_host(context, wish, before, host.address)
-    if part.is_empty:
-        found += tuple(claims(wish, before, host.where, see(context, wish, before, after), None))
-    if wish.stage == "reissue":
-        found += tuple(cross_claims(context, before, after, wish))
-    judge(found)
+    if part.is_empty and not host.to_reissue:
+        found += _as_it_is(context, wish, before, host)
+        judge(found)
     return found
+
+
+def _as_it_is(context: Context, wish: ReplaceWish, before: ReplaceBefore, host: OurHost) -> tuple[Claim, ...]:
+    """Claims over the host as it is now, whether a change of ours is under way there or not."""
+    now = look_at_our_host(context, wish, before, host.address, within_change=True)
+    found = tuple(claims(wish, before, host.where, see(context, wish, before, now), None))
+    return found + (tuple(cross_claims(context, before, now, wish)) if wish.stage == "reissue" else ())
 
 
 def _change_trust(
@@ -128,21 +137,26 @@ def _change_trust(
             if step.action == "reload":
                 change.reload()
             else:
-                store_steps.carry_out(change, step, made=_made(wish, before, now, step))
+                store_steps.carry_out(change, step, made=_made(context, wish, before, now, step))
         changed = look_at_our_host(context, wish, before, host.address, within_change=True)
         found = tuple(claims(wish, before, host.where, see(context, wish, before, changed), earlier))
         judge(found)
     return found
 
 
-def _made(wish: ReplaceWish, before: ReplaceBefore, host: OurHost, step: Step) -> bytes | None:
-    """The content of a file that the plan could not know."""
+def _made(context: Context, wish: ReplaceWish, before: ReplaceBefore, host: OurHost, step: Step) -> bytes | None:
+    """The content of a file that the plan could not know; raises CertificateRefused for a CRL that would do harm."""
     if step.action != "write" or step.content is not None:
         return None
     if step.target == host.look.ca_file:
         return trusted_content(wish, before, host.ca_file_content)
-    crl = revoking.newest_crl(_there(before.new))
-    return crl_pem(crl) if crl is not None else None
+    new = _there(before.new)
+    crl = revoking.newest_crl(new)
+    if crl is None:
+        return None
+    by_its_clock = context.now() + observe_clock(context.host(host.address), context.now).ahead
+    check_own_crl(crl_pem(crl), new.ca_certificate, now=by_its_clock, where=f"for {host.where}: {new.layout.crl}")
+    return crl_pem(crl)
 
 
 def _note(before: ReplaceBefore, wish: ReplaceWish) -> None:
@@ -162,7 +176,7 @@ def _how_far(before: ReplaceBefore, position: int, error: BaseException) -> str:
     done = ", ".join(host.where for host in before.hosts[:position]) or "no host"
     waiting = ", ".join(host.where for host in before.hosts[position:])
     own = f"; {error.left}" if isinstance(error, MailTLSError) and error.left else ""
-    return f"the stage is done on {done}, not on {waiting}; mail is verified on all of them{own}"
+    return f"the stage is done on {done}, not on {waiting}{own}"
 
 
 def _what(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from mailtls_nb.errors import NotReady
@@ -11,9 +12,11 @@ from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
 from mailtls_nb.pki.certificates import dns_names, is_ca, is_issued_by
+from mailtls_nb.pki.crl import tells_of
 from mailtls_nb.pki.cross_signing import cross_of
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.profiles import valid_roles
+from mailtls_nb.pki.revoking import newest_crl, revoked_rows
 from mailtls_nb.pki.succession import successor
 from mailtls_nb.procedures.host_look import HostLook, look_at_host
 from mailtls_nb.procedures.issue.look import look as look_as_02
@@ -56,6 +59,7 @@ def look(context: Context, wish: ReplaceWish) -> ReplaceBefore:
         succession=follows,
         hosts=(),
         still_old=tuple(_still_old(context, wish, old, new)) if wish.stage == "withdraw" else (),
+        new_crl_is_good=wish.stage == "withdraw" and new is not None and _has_good_crl(context, new),
     )
     return replace(before, hosts=tuple(look_at_our_host(context, wish, before, address) for address in wish.hosts))
 
@@ -128,6 +132,17 @@ def _new_ca(context: Context, wish: ReplaceWish, old: CADirectory, path: Path) -
             f"{path} holds another CA: {new.name}", left=_UNTOUCHED, do="give another name as new_common_name"
         )
     return new
+
+
+def _has_good_crl(context: Context, new: CADirectory) -> bool:
+    crl = newest_crl(new)
+    # For another day at least: it has to reach the hosts.
+    return (
+        crl is not None
+        and crl.next_update_utc is not None
+        and crl.next_update_utc > context.now() + timedelta(days=1)
+        and tells_of(crl, revoked_rows(new))
+    )
 
 
 def _refuse_another_ca_file(address: HostAddress, found: HostLook) -> None:

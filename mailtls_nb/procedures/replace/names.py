@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
@@ -15,11 +17,21 @@ _INSTEAD = "ec-p256"
 
 
 def new_name(wish: ReplaceWish, old: x509.Certificate) -> DistinguishedName:
-    """The old CA's organisation and country with the new common name; raises BadParameter where that is the old one."""
-    attributes = {attribute.oid: str(attribute.value) for attribute in old.subject}
-    name = DistinguishedName(
-        wish.new_common_name, attributes.get(NameOID.ORGANIZATION_NAME, ""), attributes.get(NameOID.COUNTRY_NAME, "")
-    )
+    """The old CA's organisation and country with the new common name.
+
+    What of them no CA of ours may have is left out. Raises BadParameter where that is the old CA's name.
+    """
+    attributes = {attribute.oid: str(attribute.value).strip() for attribute in old.subject}
+    country = attributes.get(NameOID.COUNTRY_NAME, "").upper()
+    name = DistinguishedName(wish.new_common_name)
+    for organization in (attributes.get(NameOID.ORGANIZATION_NAME, ""), ""):
+        try:
+            name = DistinguishedName(
+                wish.new_common_name, organization, country if re.fullmatch("[A-Z]{2}", country) else ""
+            )
+            break
+        except BadParameter:
+            continue
     if name.x509_name() == old.subject or attributes.get(NameOID.COMMON_NAME) == wish.new_common_name:
         raise BadParameter(
             "new_common_name",

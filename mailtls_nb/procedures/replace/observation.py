@@ -72,7 +72,8 @@ class ReplaceBefore:
     """Everything before the change. ``new`` is None where the new CA is still to be made, at ``new_path``.
 
     ``cross`` is the new CA's certificate by the old one; ``succession`` how far the change has come. ``still_old`` are
-    host names that valid certificates of the old CA are for, and none of the new one's.
+    host names that valid certificates of the old CA are for, and none of the new one's. ``new_crl_is_good``: the new CA
+    has a CRL that is in date and lists all that it has revoked.
     """
 
     at: datetime
@@ -83,6 +84,7 @@ class ReplaceBefore:
     succession: Succession | None
     hosts: tuple[OurHost, ...]
     still_old: tuple[str, ...] = ()
+    new_crl_is_good: bool = False
 
     @property
     def stage(self) -> Stage | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cryptography import x509
 
+from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki.certificates import fingerprint
 from mailtls_nb.pki.pem_file import beginning_with, without
@@ -16,6 +17,7 @@ from mailtls_nb.procedures.replace.names import new_key_type, new_name
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore
 from mailtls_nb.procedures.replace.preconditions import refuse_too_early
 from mailtls_nb.procedures.replace.wish import ReplaceWish
+from mailtls_nb.procedures.revoke.observation import crl_file_name
 
 RUNBOOK = "09-replace-ca"
 # What 05 makes by default; it signs the next one.
@@ -34,7 +36,7 @@ def replace_plan(wish: ReplaceWish, before: ReplaceBefore) -> Plan:
         steps += trust_steps(wish, before, host)
         steps += [step for shown in host.to_reissue for step in install_plan(shown.wish, shown.before).steps]
     steps += _last_steps(wish, before)
-    return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
+    return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before), outlook=_outlook(wish, before))
 
 
 def host_plan(wish: ReplaceWish, before: ReplaceBefore, host: OurHost) -> Plan:
@@ -58,7 +60,7 @@ def trusted_content(wish: ReplaceWish, before: ReplaceBefore, there: bytes) -> b
             return beginning_with(without(there, [old, *crosses]), [new])
         case "cancel":
             return without(there, [new, *crosses])
-        case _ if before.cross is None and _may_certify_a_ca(old):
+        case "both" if before.cross is None and _may_certify_a_ca(old):
             return None
         case _:
             first = [before.cross] if before.cross is not None else []
@@ -96,14 +98,28 @@ def trust_steps(wish: ReplaceWish, before: ReplaceBefore, host: OurHost) -> list
     return steps
 
 
+def _outlook(wish: ReplaceWish, before: ReplaceBefore) -> tuple[tuple[str, str], ...]:
+    """What a reissue means for each partner that has not confirmed."""
+    if wish.stage != "reissue":
+        return ()
+    return tuple(
+        (
+            partner,
+            "verifies us as long as it trusts either CA; refuses our mail if a rule of its names the old one (CI:)",
+        )
+        for partner in before.partners
+        if partner not in wish.partners_confirmed
+    )
+
+
 def _ca_steps(wish: ReplaceWish, before: ReplaceBefore) -> Iterator[Step]:
     if wish.stage == "both":
         yield from _making(wish, before)
     if wish.stage == "withdraw" and any(_has_crl_of_old(before, host) for host in before.hosts):
         sentence = "Sign a CRL of the new CA, to take the place of the old one's on the hosts that have it."
-        target = before.new_path / "crl.pem"
-        if not target.exists():
-            yield Step("sign-crl", "here", str(target), sentence, settings={"crl_days": CRL_DAYS})
+        if not before.new_crl_is_good and before.new is not None:
+            target = str(before.new.layout.crl)
+            yield Step("sign-crl", "here", target, sentence, settings={"crl_days": CRL_DAYS})
     if wish.stage in ("both", "reissue") and before.stage != wish.stage:
         yield _succession(wish, before)
 
@@ -169,12 +185,18 @@ def _links_away(before: ReplaceBefore, host: OurHost) -> Iterator[Step]:
 
 
 def _crl_away(before: ReplaceBefore, host: OurHost) -> Iterator[Step]:
-    """The old CA's CRL: in CRLFile the new one's takes its place, in CRLPath its link goes."""
-    if not _has_crl_of_old(before, host):
+    """The new CA's CRL takes the place of the old one's: in the file of CRLFile, and in CRLPath with its link."""
+    if not _has_crl_of_old(before, host) or before.new is None:
         return
-    look, old = host.look, before.old.ca_certificate
+    look, old, new = host.look, before.old.ca_certificate, before.new.ca_certificate
     found = look.store.crl_file
     if found is not None and any(crl.issuer == old.subject for crl in found.crls):
+        if not all(crl.issuer in (old.subject, new.subject) for crl in found.crls):
+            raise NotReady(
+                f"{found.path} (CRLFile) on {host.where} holds CRLs of other CAs beside that of {before.old.name}",
+                left="nothing was touched",
+                do="take the old CA's CRL out of that file by hand and reload sendmail, then run this again",
+            )
         yield Step(
             "write",
             host.where,
@@ -189,7 +211,11 @@ def _crl_away(before: ReplaceBefore, host: OurHost) -> Iterator[Step]:
         if entry.kind == "crl" and entry.crls and all(crl.issuer == old.subject for crl in entry.crls)
     ]
     if drop:
-        yield from store_steps.links(host.where, look.crl_directory, look.hash_of(old), "crl", drop=drop)
+        where, directory, name = host.where, look.crl_directory, crl_file_name(new)
+        owner = look.layout.cert_owner
+        yield from store_steps.links(where, directory, look.hash_of(old), "crl", drop=drop)
+        yield from store_steps.file(where, directory, name, None, f"the CRL of {before.new.name}", owner=owner)
+        yield from store_steps.links(where, directory, look.hash_of(new), "crl", add=[name])
 
 
 def _has_crl_of_old(before: ReplaceBefore, host: OurHost) -> bool:

@@ -23,6 +23,9 @@ def refuse_too_early(wish: ReplaceWish, before: ReplaceBefore) -> None:
             _refuse_ended(before)
         case "reissue":
             _refuse_untrusted(before)
+            if before.cross is None:
+                # Nothing leads from the new CA to the old one: who has not added it refuses us.
+                _refuse_unconfirmed(wish, before)
             _refuse_rules(before, "reissue")
         case "withdraw":
             _refuse_untrusted(before)

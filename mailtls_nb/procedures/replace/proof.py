@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailtls_nb.observe.maillog import mark_log
 from mailtls_nb.observe.message import logged_handshake
 from mailtls_nb.observe.openssl_verify import openssl_verify, verified_by
+from mailtls_nb.observe.own_certificate import OwnCertificate
 from mailtls_nb.observe.port25 import presented_on_port25
-from mailtls_nb.pki.certificates import certificate_pem
+from mailtls_nb.pki.certificates import certificate_pem, is_issued_by
 from mailtls_nb.pki.directory import CADirectory
+from mailtls_nb.procedures.issue.observation import purposes
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore
 from mailtls_nb.procedures.replace.wish import ReplaceWish
@@ -55,7 +57,7 @@ def see(context: Context, wish: ReplaceWish, before: ReplaceBefore, at: OurHost,
         pem = certificate.public_bytes(Encoding.PEM).decode()
         return verified_by(host, [pem], trusted_file=at.look.ca_file, trusted_path=ca_path, by_intermediate=itself)
 
-    own = next((own for own in at.own if own.certificate is not None), None)
+    own = _of_ours(before, at)
     new = before.new.ca_certificate if before.new else None
     return Seen(
         old=trusted(before.old.ca_certificate, itself=True),
@@ -64,7 +66,7 @@ def see(context: Context, wish: ReplaceWish, before: ReplaceBefore, at: OurHost,
         # Only of the CA that the stage is about: each connection takes some seconds.
         by_old=_by_client_of(context, wish, before.old, at) if wish.stage == "withdraw" else "",
         by_new=_by_client_of(context, wish, before.new, at) if wish.stage in ("both", "cancel") else "",
-        by_own="" if is_before else _by_itself(context, at),
+        by_own="" if is_before else _by_itself(context, before, at),
     )
 
 
@@ -103,12 +105,17 @@ def claims(wish: ReplaceWish, before: ReplaceBefore, where: str, after: Seen, ea
 def cross_claims(context: Context, before: ReplaceBefore, at: OurHost, wish: ReplaceWish) -> Iterator[Claim]:
     """Who trusts only the old CA verifies what the host shows now, by the cross-signed certificate sent along."""
     name = at.look.layout.canonical_name
-    seen = presented_on_port25(context.probe(wish.probe_from), name)
-    if before.cross is None or not seen.chain:
+    shown_path = at.look.options.get("ServerCertFile", "")
+    server = next((own.certificate for own in at.own if own.path == shown_path), None)
+    if before.cross is None or before.new is None or server is None:
         return
+    if not is_issued_by(server, before.new.ca_certificate):
+        # A certificate of another CA, a public one perhaps: nothing about it changes.
+        return
+    seen = presented_on_port25(context.probe(wish.probe_from), name)
     shown, leaf, trusted = (context.folder / f"{what}.pem" for what in ("sent", "sent-leaf", "old-ca"))
     shown.write_bytes(certificate_pem(seen.chain))
-    leaf.write_bytes(certificate_pem(seen.chain[:1]))
+    leaf.write_bytes(certificate_pem(seen.chain[:1] or (server,)))
     trusted.write_bytes(certificate_pem((before.old.ca_certificate,)))
 
     def verified(untrusted: str) -> str:
@@ -120,7 +127,7 @@ def cross_claims(context: Context, before: ReplaceBefore, at: OurHost, wish: Rep
     yield Claim(
         f"who trusts only the old CA verifies what {at.where} sends now",
         "OK",
-        verified(str(shown)),
+        verified(str(shown)) if seen.chain else f"nothing is sent ({seen.problem})",
         "live",
         "openssl verify of the chain sent, by the old CA",
         fails_when="for the certificate without what is sent along the same command refused it"
@@ -161,8 +168,20 @@ def _by_client_of(context: Context, wish: ReplaceWish, ca: CADirectory | None, a
     return logged_handshake(mark, seen.seen_as, _OK if at.trusts(ca.ca_certificate) else _FAIL)
 
 
-def _by_itself(context: Context, at: OurHost) -> str:
-    own = next((own for own in at.own if own.certificate is not None and own.path == own.key_path), None)
+def _of_ours(before: ReplaceBefore, at: OurHost, *, shown_by_client: bool = False) -> OwnCertificate | None:
+    """A certificate of one of both CAs in service there; ``shown_by_client``: one that a client can show."""
+    cas = [ca.ca_certificate for ca in (before.old, before.new) if ca is not None]
+    for own in at.own:
+        certificate = own.certificate
+        if certificate is None or not any(is_issued_by(certificate, ca) for ca in cas):
+            continue
+        if not shown_by_client or (own.path == own.key_path and purposes(certificate) in ("both", "client")):
+            return own
+    return None
+
+
+def _by_itself(context: Context, before: ReplaceBefore, at: OurHost) -> str:
+    own = _of_ours(before, at, shown_by_client=True)
     if own is None or not at.look.is_server:
         return ""
     host = context.host(at.address)
