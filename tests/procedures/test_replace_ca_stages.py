@@ -118,6 +118,11 @@ def test_to_the_end(both: Ran, runbooks: Runbooks, ready: Testbed, machines: Mac
     ran = runbooks("09", stage="reissue")
     assert ran.outcome == "changed"
     assert ran.claims["who trusts only the old CA verifies what testbed:relay sends now"] == ("OK", "live")
+    assert "refuses us if a rule of its own names the old one" in ran.shown["plan"]
+    # A host that nobody thought of: 02 signs by the new CA, and what leads to the old one is sent along there too.
+    other = {"hostname": "stranger.example.test", "host": "testbed:stranger", "probe_from": "testbed:partner"}
+    assert runbooks("02", **other).outcome == "changed"
+    assert trusted_by(machines.stranger) == [NEW_NAME, NEW_NAME, OLD]
     assert "partner.example.test" in runbooks("09", stage="withdraw").said
     confirmed = {"stage": "withdraw", "partners_confirmed": "partner.example.test"}
     planned = runbooks("09", **confirmed, approve="")
