@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,32 @@ def what_changed(earlier: Mapping[str, Any], plan: Plan) -> str:
         for name in sorted({*earlier.get(key, {}), *now[key]})
         if earlier.get(key, {}).get(name) != now[key].get(name)
     ]
-    before = {step["target"]: step for step in earlier.get("steps", [])}
-    after = {step["target"]: step for step in now["steps"]}
+    plans: tuple[list[dict[str, Any]], ...] = (earlier.get("steps", []), now["steps"])
+    # A target with one step is known by that; where it has several, each of them by what it does there.
+    several = {step["target"] for steps in plans for step in steps if _count(steps, target=step["target"]) > 1}
+    before, after = (_by_name(steps, several) for steps in plans)
     details += [
-        f"step on {target}: {_difference(before.get(target), after.get(target))}"
-        for target in sorted({*before, *after})
-        if before.get(target) != after.get(target)
+        f"step on {name}: {_difference(before.get(name), after.get(name))}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
     ]
     return "; ".join(details) or "the steps are in another order"
+
+
+def _by_name(steps: Sequence[dict[str, Any]], several: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The steps by a name that no two of them share: the target, and where it is among ``several`` the action too."""
+    named: dict[str, dict[str, Any]] = {}
+    for number, step in enumerate(steps):
+        target, action = step["target"], step["action"]
+        name = f"{target} ({action})" if target in several else target
+        if earlier := _count(steps[:number], target=target, action=action):
+            name = f"{target} ({action}, number {earlier + 1})"
+        named[name] = step
+    return named
+
+
+def _count(steps: Sequence[dict[str, Any]], **like: str) -> int:
+    return sum(all(step[key] == value for key, value in like.items()) for step in steps)
 
 
 def _difference(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:

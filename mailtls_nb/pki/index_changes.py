@@ -20,19 +20,20 @@ from mailtls_nb.pki.revocation import Revocation
 class IndexChange:
     """What is to become of the rows.
 
-    ``revoke``: by serial number. ``reinstate``: serials whose revocation is taken back (one that no CRL has told).
-    ``expire_at``: valid rows that have ended at that time become E, as by ``openssl ca -updatedb``. ``drop``: lines
-    that are taken out, by their number from 1, each as it stands there without its LF.
+    ``revoke``: by serial number. ``reinstate``: which revocation is taken back, by serial number, as it stands in the
+    index (`Revocation.text`); a row that says another one by now stays revoked. ``expire_at``: valid rows that have
+    ended at that time become E, as by ``openssl ca -updatedb``. ``drop``: lines that are taken out, by their number
+    from 1, each as it stands there without its LF.
     """
 
     revoke: Mapping[int, Revocation] = field(default_factory=dict)
-    reinstate: frozenset[int] = frozenset()
+    reinstate: Mapping[int, str] = field(default_factory=dict)
     expire_at: datetime | None = None
     drop: Mapping[int, bytes] = field(default_factory=dict)
 
     def applied(self, row: Row) -> Row:
         """The row as it is to be; the very same object where nothing changes."""
-        if row.serial in self.reinstate and row.status == "R":
+        if row.status == "R" and row.revocation == self.reinstate.get(row.serial):
             return replace(row, status="V", revocation="")
         wanted = self.revoke.get(row.serial)
         if wanted is not None:

@@ -37,33 +37,47 @@ def cure(ca: CADirectory, cures: Cures, *, now: datetime) -> tuple[Row, ...]:
 
     Rows that are set aside are on disk before they leave the index. Raises CADirectoryError, with the index as it was.
     """
+    change = cures.change(now)
     with revoking.writing(ca, "mends the index"):
         # The LF that a last line lacks is there now.
         if cures.set_aside:
             _set_aside(ca.layout, set_aside_text(cures.set_aside, now=now, where=str(ca.layout.database)))
-        changed = revoking.rewrite(ca, cures.change(now)).changed
-    serials = {row.serial for row in cures.superseded}
-    return tuple(row for row in changed if row.status == "R" and row.serial in serials)
+        changed = revoking.rewrite(ca, change).changed
+    ours = change.revoke
+    return tuple(row for row in changed if row.serial in ours and row.revocation == ours[row.serial].text)
 
 
-def take_back(ca: CADirectory, revoked: tuple[Row, ...], issued: int | None, *, now: datetime) -> None:
+def take_back(ca: CADirectory, revoked: tuple[Row, ...], issued: int | None, *, now: datetime) -> dict[int, str]:
     """Make valid again what `cure` revoked, and revoke (superseded) the certificate that was issued instead, if any.
 
-    One rewrite, so that no subject has two valid rows at any moment. Raises CADirectoryError.
+    What others know of by now, or revoked for a reason of their own, stays revoked: returns why, by serial number. One
+    rewrite, so that no subject has two valid rows at any moment. Raises CADirectoryError.
     """
-    change = IndexChange(
-        revoke={} if issued is None else {issued: Revocation.of(now, "superseded")},
-        reinstate=frozenset(row.serial for row in revoked),
-    )
-    revoking.change_index(ca, change, doing="takes a revocation back")
+    with revoking.writing(ca, "takes a revocation back"):
+        told = _told_by_crl(ca, revoked)
+        change = IndexChange(
+            revoke={} if issued is None else {issued: Revocation.of(now, "superseded")},
+            reinstate={row.serial: row.revocation for row in revoked if row.serial not in told},
+        )
+        rewriting = revoking.rewrite(ca, change)
+    valid = {row.serial for row in rewriting.changed if row.status == "V"}
+    says = {row.serial: row.revocation for row in rewriting.revoked}
+    return {
+        row.serial: "a CRL that was signed meanwhile tells of it"
+        if row.serial in told
+        else f"the index says {says.get(row.serial, 'something else')} of it by now"
+        for row in revoked
+        if row.serial not in valid
+    }
 
 
-def told_by_crl(ca: CADirectory, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Those of the rows whose revocation the newest CRL tells of."""
+def _told_by_crl(ca: CADirectory, rows: tuple[Row, ...]) -> frozenset[int]:
+    """Those whose revocation the CRL in the directory tells of."""
     crl = revoking.newest_crl(ca)
     if crl is None:
-        return ()
-    return tuple(row for row in rows if crl.get_revoked_certificate_by_serial_number(row.serial) is not None)
+        return frozenset()
+    serials = (row.serial for row in rows)
+    return frozenset(serial for serial in serials if crl.get_revoked_certificate_by_serial_number(serial) is not None)
 
 
 def _set_aside(layout: Layout, text: bytes) -> None:

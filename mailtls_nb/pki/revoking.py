@@ -38,11 +38,6 @@ def revoke(ca: CADirectory, serials: Collection[int], reason: Reason, *, now: da
     return change_index(ca, IndexChange(revoke=dict.fromkeys(serials, revocation)), doing="revokes certificates")
 
 
-def reinstate(ca: CADirectory, serials: Collection[int]) -> tuple[Row, ...]:
-    """Take back revocations that no CRL has told yet: the way back of a change that failed after it had revoked."""
-    return change_index(ca, IndexChange(reinstate=frozenset(serials)), doing="takes a revocation back")
-
-
 def update_index(ca: CADirectory, *, now: datetime) -> tuple[Row, ...]:
     """Mark what has expired as such, as ``openssl ca -updatedb`` does; returns the rows that this changed."""
     return change_index(ca, IndexChange(expire_at=now), doing="marks expired certificates")

@@ -147,9 +147,9 @@ def _facts(wish: RenewWish, serving: InService, now: datetime) -> Facts:
 
 def _remarks(wish: RenewWish, before: RenewBefore) -> list[str]:
     found = [
-        f"The new certificate is for {serving.wish.valid_days} days only: then the CA itself ends (09-replace-ca)."
+        f"The new certificate is for {days} days only: then the CA itself ends (09-replace-ca)."
         for serving in before.due
-        if serving.wish.valid_days < lifetime_days(serving.certificate)
+        if (days := serving.wish.days_from(before.at)) < serving.wish.valid_days
     ]
     in_service = {serving.certificate.serial_number for serving in before.in_service}
     if others := [serial_text(s) for part in before.superseded for s in part.serials if s not in in_service]:

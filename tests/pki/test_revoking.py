@@ -107,7 +107,7 @@ def test_taking_turns_with_openssl(
     first = judge.number()
     judge.by_openssl("-revoke", file(theirs), "-crl_reason", "cessationOfOperation")
     judge.by_openssl("-revoke", file(timed), "-crl_compromise", "20260101000000Z")
-    crl = revoking.sign_new_crl(ca, days=7, passphrase=passphrase, now=now)
+    crl = revoking.sign_new_crl(ca, days=7, passphrase=passphrase, now=datetime.now(UTC))
     assert [judge.by_crl(c) for c in (ours, theirs, good)] == ["certificate revoked", "certificate revoked", "OK"]
     second = judge.number()
     since = crl.get_revoked_certificate_by_serial_number(timed.serial_number)
@@ -117,7 +117,7 @@ def test_taking_turns_with_openssl(
     theirs_crl = x509.load_pem_x509_crl((ca.path / "crl.pem").read_bytes())
     assert tells_of(theirs_crl, revoking.revoked_rows(ca))
     assert [judge.number(), second, first] == [3, 2, 1]
-    revoking.sign_new_crl(ca, days=7, passphrase=passphrase, now=now)
+    revoking.sign_new_crl(ca, days=7, passphrase=passphrase, now=datetime.now(UTC))
     assert judge.number() == 4
 
 

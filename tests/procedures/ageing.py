@@ -37,13 +37,15 @@ echo "$serial"
 """
 
 
-def old_ca(path: Path, passphrase: Secret, *, name: str = "Example Mail CA", days_ago: int = 700) -> CADirectory:
+def old_ca(
+    path: Path, passphrase: Secret, *, name: str = "Example Mail CA", days_ago: int = 700, valid_days: int = 3650
+) -> CADirectory:
     """A CA that was made so many days ago."""
     return CADirectory.create(
         path,
         DistinguishedName(name),
         key_type("ec-p256", use="ca"),
-        valid_days=3650,
+        valid_days=valid_days,
         passphrase=passphrase,
         now=datetime.now(UTC) - timedelta(days=days_ago),
     )

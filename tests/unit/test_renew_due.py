@@ -9,15 +9,21 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, NotReady
 from mailtls_nb.names import DistinguishedName
+from mailtls_nb.observe.certificate_files import CertificateFiles, FileStatus
 from mailtls_nb.observe.own_certificate import OwnCertificate
+from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.pki.profiles import Roles, ca_certificate, mail_server_certificate
+from mailtls_nb.procedures.issue.observation import HostBefore, SignerBefore, is_made_for, reasons_to_issue
+from mailtls_nb.procedures.issue.plan import install_plan
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.renew.due import is_superseded, issue_wish, reason_to_renew
 from mailtls_nb.procedures.renew.observation import files_in_service
 from mailtls_nb.procedures.renew.wish import RenewWish, read_wish
+from tests.unit.test_check_findings import LAYOUT
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CA_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -116,12 +122,49 @@ def test_the_new_one_ends_with_its_ca_at_the_latest() -> None:
     ends_soon = ca_certificate(
         DistinguishedName("Example Mail CA"), CA_KEY, serial=1, now=NOW - timedelta(days=100), valid_days=200
     )
-    assert wanted(made(340), ca=ends_soon).valid_days == 100
+    new = wanted(made(340), ca=ends_soon)
+    assert (new.valid_days, new.ca_end) == (365, ends_soon.not_valid_after_utc)
+    assert [new.days_from(NOW + timedelta(days=days)) for days in (0, 0.5, 1, 99, 99.5)] == [100, 99, 99, 1, 0]
+    assert wanted(made(340)).ca_end is None
     with pytest.raises(NotReady, match="would be due again at once") as refused:
         wanted(made(260), ca=ends_soon, wish=replace(WISH, renew_before_days=100))
     assert "09-replace-ca" in refused.value.do
     # What is not due stays.
     assert wanted(made(260), ca=ends_soon, wish=replace(WISH, renew_before_days=100), reason="").renewal is None
+
+
+def test_a_plan_is_the_same_on_each_day_that_the_certificate_is_due() -> None:
+    """An approval by its digest holds, though the CA has a day less, and then less than a lifetime."""
+    for left_of_ca in (360, 366, 380, 100):
+        issuer = ca_certificate(DistinguishedName("Example Mail CA"), CA_KEY, serial=1, now=NOW, valid_days=left_of_ca)
+        old = made(340)
+        plans = []
+        for days in (0, 1, 7, 20):
+            now = NOW + timedelta(days=days)
+            wish = issue_wish(WISH, installed(old), "both", "it ends", ca_certificate=issuer, now=now)
+            assert 1 <= wish.days_from(now) <= left_of_ca - days
+            plans.append(install_plan(wish, host_before(old, issuer, now)))
+        assert len({plan.digest for plan in plans}) == 1
+        (sign,) = [step for step in plans[0].steps if step.action == "sign"]
+        assert sign.settings["valid_days"] == 365
+        assert sign.sentence == (
+            f"Sign the request of local for {NAME}, valid for 365 days, at most until the CA ends on "
+            f"{issuer.not_valid_after_utc:%Y-%m-%d}."
+        )
+
+
+def test_what_ends_with_its_ca_has_the_lifetime_wished_for() -> None:
+    ends_soon = ca_certificate(
+        DistinguishedName("Example Mail CA"), CA_KEY, serial=1, now=NOW - timedelta(days=100), valid_days=200
+    )
+    wish = wanted(made(340), ca=ends_soon)
+    for days_ago, valid_days, has_it in ((0, 100, True), (10, 110, True), (10.5, 110, True), (3, 90, False)):
+        assert is_made_for(wish, made(days_ago, valid_days=valid_days)) is has_it
+    assert is_made_for(wish, made(340))
+    # One that was put into service like this is what it is to be: the next run finds nothing to do.
+    new = made(7, valid_days=107)
+    assert reasons_to_issue(wanted(new, reason="", ca=ends_soon), host_before(new, CA, NOW)) == ()
+    assert not is_made_for(wanted(made(340)), new)
 
 
 def test_what_would_be_renewed_at_each_run_is_refused() -> None:
@@ -150,6 +193,26 @@ def test_a_further_name_is_refused_and_the_first_is_named() -> None:
     certificate = made(names=("mx.example.test", NAME))
     with pytest.raises(BadParameter, match=r"give the name that it was issued for: mx\.example\.test"):
         wanted(certificate, own=installed(certificate, "/etc/mail/certs/mx.example.test.pem"))
+
+
+def host_before(own: x509.Certificate, issuer: x509.Certificate, now: datetime) -> HostBefore:
+    """A host that serves this certificate, as 02 sees it."""
+    closed = FileStatus(0o600, "root:smmsp")
+    trusted = issuer.public_bytes(Encoding.PEM)
+    return HostBefore(
+        at=now,
+        layout=LAYOUT,
+        files=CertificateFiles(
+            FileStatus(0o700, "root:smmsp"), (), closed, own, own.public_key(), closed, trusted, None
+        ),
+        mc=b"",
+        mc_status=closed,
+        cf=b"",
+        trusted_elsewhere=b"",
+        presented=Presented(True, True, (own,), "", "", "", ""),
+        logged=True,
+        signer=SignerBefore((issuer,), "V"),
+    )
 
 
 def test_what_is_superseded() -> None:

@@ -75,8 +75,9 @@ def cure_steps(wish: IssueWish, cures: Cures | CADirectoryError) -> tuple[Step, 
 class Curing:
     """The cures of one run, as a context manager: on any exception inside, what was revoked is valid again.
 
-    The certificate that was signed instead is revoked in the same moment, so that no subject ever has two. To be
-    entered before the host's transaction, so that the host is as before by then.
+    What was revoked meanwhile for another reason, or is told of by a CRL, stays revoked, and the error says so. The
+    certificate that was signed instead is revoked in the same moment, so that no subject ever has two. To be entered
+    before the host's transaction, so that the host is as before by then.
     """
 
     def __init__(self, context: Context) -> None:
@@ -109,22 +110,21 @@ class Curing:
         serials = [row.serial for row in self._revoked]
         issued = self._issued.serial_number if self._issued else None
         try:
-            mending.take_back(self._directory, self._revoked, issued, now=self._context.now())
-            told = mending.told_by_crl(self._directory, self._revoked)
+            kept = mending.take_back(self._directory, self._revoked, issued, now=self._context.now())
         except MailTLSError as second:
             raise ChangeFailed(
                 f"{_sentence(error)}; and its way back in the CA failed: {second.what}",
                 left=f"{_left(error)}the index says that the {_of(serials)} {_is(serials)} revoked",
-                do=f"{second.do}; a certificate that is revoked and in service is replaced by the next run"
-                if second.do
-                else "cure that and run again: a certificate that is revoked and in service is replaced",
+                do=_replaced(second),
             ) from error
-        if not isinstance(error, ChangeFailed):
-            return
-        back = f"the {_of(serials)} {_is(serials)} valid in the CA's index again"
-        if told:
-            back += ", but a CRL that was signed meanwhile tells of it: sign a new one before that is installed"
-        raise ChangeFailed(error.what, left=f"{_left(error)}{back}", do=error.do) from error
+        valid = [serial for serial in serials if serial not in kept]
+        back = [f"the {_of(valid)} {_is(valid)} valid in the CA's index again"] if valid else []
+        back += [f"the {_of([serial])} stays revoked: {why}" for serial, why in kept.items()]
+        left = f"{_left(error)}{'; '.join(back)}"
+        if kept:
+            raise ChangeFailed(_sentence(error), left=left, do=_replaced(error)) from error
+        if isinstance(error, ChangeFailed):
+            raise ChangeFailed(error.what, left=left, do=error.do) from error
 
 
 def _refuse_other_roles(wish: IssueWish, directory: CADirectory, cures: Cures) -> None:
@@ -179,6 +179,13 @@ def _is(serials: list[int]) -> str:
 
 def _sentence(error: BaseException) -> str:
     return error.what if isinstance(error, MailTLSError) else f"{type(error).__name__}: {error}"
+
+
+def _replaced(error: BaseException) -> str:
+    """What to do where a certificate stays revoked that is in service."""
+    if isinstance(error, MailTLSError) and error.do:
+        return f"{error.do}; a certificate that is revoked and in service is replaced by the next run"
+    return "cure that and run again: a certificate that is revoked and in service is replaced"
 
 
 def _left(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -38,10 +39,22 @@ def open_ca(context: Context, wish: IssueWish) -> CADirectory:
     directory = open_signing_ca(context, wish.ca)
     refuse_clock_behind_ca(context, directory)
     check_names(wish.names, directory.ca_certificate)
-    check_valid_days(wish.valid_days, now=context.now(), issuer=directory.ca_certificate)
+    now = context.now()
+    _refuse_ca_at_its_end(wish, directory, now)
+    check_valid_days(wish.days_from(now), now=now, issuer=directory.ca_certificate)
     # A wrong passphrase is found now, not after the host was touched.
     directory.signing_key(context.secret(wish.ca.passphrase))
     return directory
+
+
+def _refuse_ca_at_its_end(wish: IssueWish, directory: CADirectory, now: datetime) -> None:
+    """Raise NotReady where what is to end with the CA would not last a day: no parameter is to blame for that."""
+    if wish.ca_end is not None and wish.days_from(now) < 1:
+        raise NotReady(
+            f"the CA {directory.name} ends on {wish.ca_end:%Y-%m-%d %H:%M:%S} UTC: nothing can be issued any more",
+            left="nothing was signed",
+            do="replace the CA (09-replace-ca)",
+        )
 
 
 def look(context: Context, wish: IssueWish) -> HostBefore:

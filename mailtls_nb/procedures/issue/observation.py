@@ -15,7 +15,7 @@ from mailtls_nb.pki.certificates import dns_names, extended_key_usage, is_issued
 from mailtls_nb.pki.cross_signing import Transition
 from mailtls_nb.pki.cures import Cures
 from mailtls_nb.pki.profiles import BACKDATED, key_word
-from mailtls_nb.procedures.issue.wish import IssueWish
+from mailtls_nb.procedures.issue.wish import IssueWish, whole_days
 from mailtls_nb.sendmail.cf import options
 from mailtls_nb.sendmail.layout import Layout
 from mailtls_nb.sendmail.mc import managed_settings, tls_settings
@@ -93,7 +93,7 @@ def reasons_to_issue(wish: IssueWish, before: HostBefore) -> tuple[str, ...]:
         reasons.append(f"it is for the roles {purposes(installed) or 'of no mail server'}")
     if key_word(installed.public_key()) != wish.key_type.word:
         reasons.append(f"its key is {key_word(installed.public_key())}")
-    if lifetime_days(installed) != wish.valid_days:
+    if not is_made_for(wish, installed):
         reasons.append(f"it was made for {lifetime_days(installed)} days")
     if not installed.not_valid_before_utc <= before.at <= installed.not_valid_after_utc:
         reasons.append("it is not valid today")
@@ -109,6 +109,14 @@ def purposes(certificate: x509.Certificate) -> str:
         return "both"
     server, client = ExtendedKeyUsageOID.SERVER_AUTH in usage, ExtendedKeyUsageOID.CLIENT_AUTH in usage
     return "both" if server and client else "server" if server else "client" if client else ""
+
+
+def is_made_for(wish: IssueWish, certificate: x509.Certificate) -> bool:
+    """Whether a certificate has the lifetime that is wished for, whenever it was made."""
+    if lifetime_days(certificate) == wish.valid_days:
+        return True
+    # Made for whole days, it ends within the CA's last one.
+    return wish.ca_end is not None and whole_days(certificate.not_valid_after_utc, wish.ca_end) == 0
 
 
 def lifetime_days(certificate: x509.Certificate) -> int:

@@ -176,12 +176,13 @@ def _keep_key(wish: IssueWish, before: HostBefore) -> Step:
 
 
 def _sign(wish: IssueWish, what: str) -> Step:
+    at_most = f", at most until the CA ends on {wish.ca_end:%Y-%m-%d}" if wish.ca_end else ""
     return Step(
         "sign",
         "here",
         wish.ca.directory if wish.ca else "",
-        f"Sign {what} for {', '.join(wish.names)}, valid for {wish.valid_days} days.",
-        settings={"roles": wish.roles, "valid_days": wish.valid_days, "names": ",".join(wish.names)},
+        f"Sign {what} for {', '.join(wish.names)}, valid for {wish.valid_days} days{at_most}.",
+        settings={"roles": wish.roles, **wish.lifetime, "names": ",".join(wish.names)},
     )
 
 

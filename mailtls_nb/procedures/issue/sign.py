@@ -16,7 +16,7 @@ from mailtls_nb.pki.profiles import PublicKey, key_word
 from mailtls_nb.pki.requests import SigningRequest, read_request
 from mailtls_nb.procedures.issue.cure import Curing, look_for_cures
 from mailtls_nb.procedures.issue.look import open_ca
-from mailtls_nb.procedures.issue.observation import lifetime_days, purposes
+from mailtls_nb.procedures.issue.observation import is_made_for, purposes
 from mailtls_nb.procedures.issue.wish import IssueWish
 from mailtls_nb.procedures.procedure import Context
 
@@ -62,13 +62,14 @@ def sign_key(context: Context, wish: IssueWish, directory: CADirectory, public_k
     """The certificate for this key: the one that a run which was cut short got already, or a new one."""
     if wish.ca is None:
         raise BadParameter("ca_dir", "is not used when a CA elsewhere signs")
+    now = context.now()
     return _signed(context, wish, directory, public_key) or directory.issue(
         public_key,
         wish.names,
         roles=wish.roles,
-        valid_days=wish.valid_days,
+        valid_days=wish.days_from(now),
         passphrase=context.secret(wish.ca.passphrase),
-        now=context.now(),
+        now=now,
     )
 
 
@@ -79,7 +80,7 @@ def _signed(
         if wish.renewal is not None and not wish.renewal.is_met_by(certificate, context.now()):
             continue
         same_names = set(dns_names(certificate)) == set(wish.names)
-        if same_names and purposes(certificate) == wish.roles and lifetime_days(certificate) == wish.valid_days:
+        if same_names and purposes(certificate) == wish.roles and is_made_for(wish, certificate):
             return certificate
     return None
 

@@ -44,7 +44,8 @@ class IssueWish:
 
     ``way`` is ``install`` (our CA signs, the host uses it), ``sign`` (a request from a file, nothing installed),
     ``request`` (key and request for a CA elsewhere) or ``external`` (install what that CA sent back). With ``renewal``
-    (06-renew-certificate) the certificate installed is replaced though it is as wished.
+    (06-renew-certificate) the certificate installed is replaced though it is as wished. ``ca_end`` is given where the
+    CA may end before ``valid_days`` are over: the certificate then ends with it, which is the same plan on each day.
     """
 
     way: Way
@@ -59,6 +60,7 @@ class IssueWish:
     probe_from: HostAddress | None
     ca: SigningCA | None
     renewal: Renewal | None = None
+    ca_end: datetime | None = None
 
     @property
     def hostname(self) -> str:
@@ -91,6 +93,18 @@ class IssueWish:
         suffix = "pending" if self.way in ("request", "external") else "new"
         return f"{self.certificate_path.removesuffix('.pem')}.{suffix}.key"
 
+    def days_from(self, now: datetime) -> int:
+        """For how many whole days a certificate that is signed now is valid; below 1 where the CA is at its end."""
+        if self.ca_end is None:
+            return self.valid_days
+        return min(self.valid_days, whole_days(now, self.ca_end))
+
+    @property
+    def lifetime(self) -> dict[str, str | int]:
+        """The lifetime as it goes into a plan: it does not change with the day."""
+        until: dict[str, str | int] = {"valid_until": f"{self.ca_end:%Y-%m-%d}"} if self.ca_end else {}
+        return {"valid_days": self.valid_days, **until}
+
     def as_data(self) -> dict[str, str | int]:
         """The wish as it goes into the plan and its digest."""
         renewal: dict[str, str | int] = {}
@@ -102,7 +116,7 @@ class IssueWish:
             "names": ",".join(self.names),
             "roles": self.roles,
             "key_type": self.key_type.word,
-            "valid_days": self.valid_days,
+            **self.lifetime,
             "cert_dir": self.cert_dir,
             "csr": self.csr,
             "external_certificate": self.external_certificate,
@@ -111,6 +125,11 @@ class IssueWish:
             "ca_dir": self.ca.directory if self.ca else "",
             **renewal,
         }
+
+
+def whole_days(now: datetime, end: datetime) -> int:
+    """The whole days from now to an end. Certificates have whole seconds."""
+    return (end - now.replace(microsecond=0)) // timedelta(days=1)
 
 
 def read_wish(values: Values) -> IssueWish:

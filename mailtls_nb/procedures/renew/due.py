@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 
@@ -13,7 +13,7 @@ from mailtls_nb.pki.certificates import dns_names
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.profiles import KEY_TYPES, Roles, key_word
 from mailtls_nb.procedures.issue.observation import lifetime_days, purposes
-from mailtls_nb.procedures.issue.wish import IssueWish, Renewal
+from mailtls_nb.procedures.issue.wish import IssueWish, Renewal, whole_days
 from mailtls_nb.procedures.renew.wish import RenewWish
 
 
@@ -47,10 +47,11 @@ def issue_wish(
             "made for: it would be renewed at each run",
             do="give fewer days, or a longer lifetime: run 02-issue-certificate with other valid_days",
         )
-    left_of_ca = (ca_certificate.not_valid_after_utc - now).days
+    ca_end = ca_certificate.not_valid_after_utc
+    left_of_ca = whole_days(now, ca_end)
     if left_of_ca < 1 or (reason and left_of_ca <= wish.renew_before_days):
         raise NotReady(
-            f"the CA {openssl_dn(ca_certificate.subject)} ends on {ca_certificate.not_valid_after_utc:%Y-%m-%d}: a "
+            f"the CA {openssl_dn(ca_certificate.subject)} ends on {ca_end:%Y-%m-%d}: a "
             f"certificate of it would be due again at once (renew_before_days {wish.renew_before_days})",
             left="nothing was touched",
             do="replace the CA (09-replace-ca)",
@@ -62,7 +63,7 @@ def issue_wish(
         names=(wish.hostname, *others),
         roles=roles,
         key_type=key_type or KEY_TYPES[0],
-        valid_days=min(lifetime, left_of_ca),
+        valid_days=lifetime,
         cert_dir=own.path.rpartition("/")[0],
         csr="",
         external_certificate="",
@@ -70,6 +71,7 @@ def issue_wish(
         probe_from=wish.probe_from,
         ca=wish.ca,
         renewal=Renewal(certificate, reason, wish.keeps_key, wish.renew_before_days) if reason else None,
+        ca_end=ca_end if ca_end < _latest_end(certificate, now) else None,
     )
     _refuse_another_name(wanted, own)
     problems = [] if key_type else [f"its key is of the type {key_word(certificate.public_key())}"]
@@ -91,6 +93,14 @@ def is_superseded(candidate: x509.Certificate, wanted: IssueWish, installed: x50
     is_younger = candidate.not_valid_before_utc > installed.not_valid_before_utc
     waits = wanted.renewal.keeps_key and is_younger and candidate.public_key() == installed.public_key()
     return not waits
+
+
+def _latest_end(certificate: x509.Certificate, now: datetime) -> datetime:
+    """When one like it would end that takes its place on its last day: the same on each day until then.
+
+    A day more, since certificates are made for whole days.
+    """
+    return max(certificate.not_valid_after_utc, now) + timedelta(days=lifetime_days(certificate) + 1)
 
 
 def _read(own: OwnCertificate) -> x509.Certificate:
