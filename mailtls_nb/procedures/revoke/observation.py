@@ -16,6 +16,7 @@ from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row
 from mailtls_nb.pki.survey import Survey
 from mailtls_nb.procedures.host_look import HostLook
+from mailtls_nb.procedures.issue.observation import purposes
 from mailtls_nb.procedures.revoke.wish import RevokeWish
 
 
@@ -53,12 +54,19 @@ class CrlHost:
             found += look.crl_directory.crls
         return tuple(crl for crl in found if crl.issuer == ca.subject and is_signed_by(crl, ca))
 
-    def of(self, ca: x509.Certificate) -> OwnCertificate | None:
-        """A certificate of this CA in service there, that a client can show: with its key in the same file."""
-        for own in self.own:
-            if own.certificate is not None and own.path == own.key_path and is_issued_by(own.certificate, ca):
-                return own
-        return None
+    def shown_by_clients(self, ca: x509.Certificate) -> tuple[tuple[str, x509.Certificate], ...]:
+        """The certificates of this CA in service there that a client can show, each with its file, the key in it too.
+
+        Not one for servers only: to whoever verifies a client it is verify=FAIL, whatever a CRL says.
+        """
+        return tuple(
+            (own.path, own.certificate)
+            for own in self.own
+            if own.certificate is not None
+            and own.path == own.key_path
+            and purposes(own.certificate) in ("both", "client")
+            and is_issued_by(own.certificate, ca)
+        )
 
 
 @dataclass(frozen=True)
