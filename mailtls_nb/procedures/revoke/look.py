@@ -83,7 +83,7 @@ def _refuse_unknown(wish: RevokeWish, directory: CADirectory, found: Survey) -> 
             do="compare with `openssl x509 -noout -serial -issuer` of the certificate: another CA's is revoked there",
         )
     if wish.revokes and wish.hostname and not found.asked:
-        names = {row.subject.rpartition("/CN=")[2] for row in directory.rows()}
+        names = {row.subject.rpartition("/CN=")[2].partition("/")[0].lower() for row in directory.rows()}
         alike = difflib.get_close_matches(wish.hostname, names, n=1)
         raise NotReady(
             f"{directory.name} has issued no certificate that names {wish.hostname}",
