@@ -21,13 +21,33 @@ from mailtls_nb.procedures.revoke.wish import RevokeWish
 
 
 @dataclass(frozen=True)
+class OtherCA:
+    """The other CA of a replacement that goes on (09-replace-ca), as far as it has issued what is asked for.
+
+    ``signs``: it is the one that certificates come from now.
+    """
+
+    directory: CADirectory
+    found: Survey
+    signs: bool
+
+    def valid(self, at: datetime) -> tuple[Row, ...]:
+        """What of that is valid."""
+        return tuple(row for row in self.found.asked if row.status == "V" and row.not_after > at)
+
+
+@dataclass(frozen=True)
 class CABefore:
-    """The CA directory. ``crl`` is the newest CRL there; ``crl_problem`` says why no host may be given it."""
+    """The CA directory. ``crl`` is the newest CRL there; ``crl_problem`` says why no host may be given it.
+
+    ``others`` are the CAs before and behind it that hosts may trust too.
+    """
 
     directory: CADirectory
     survey: Survey
     crl: x509.CertificateRevocationList | None
     crl_problem: str = ""
+    others: tuple[OtherCA, ...] = ()
 
     @property
     def certificate(self) -> x509.Certificate:
