@@ -110,6 +110,29 @@ class RevokeBefore:
             row for row in self.ca.survey.asked if (revoked := row.revoked) is None or revoked.outdone_by(wish.reason)
         )
 
+    @property
+    def next_number(self) -> int:
+        """Higher than that of every CRL that a host has: none is replaced by one with a lower number."""
+        return 1 + max((crl_number(crl) or 0 for _, crl in self._installed), default=0)
+
+    @property
+    def _installed(self) -> list[tuple[CrlHost, x509.CertificateRevocationList]]:
+        return [(host, crl) for host in self.hosts for crl in host.installed(self.ca.certificate)]
+
+    def _outdone(self, crl: x509.CertificateRevocationList) -> str:
+        """Which host has a newer CRL than the directory, or another with its number; empty for none.
+
+        So it is where the directory came back from a backup, or counted anew when it was adopted.
+        """
+        number = crl_number(crl) or 0
+        ahead = [
+            (crl_number(there) or 0, host.where)
+            for host, there in self._installed
+            if (crl_number(there) or 0) > number or ((crl_number(there) or 0) == number and there != crl)
+        ]
+        highest, where = max(ahead, default=(0, ""))
+        return f"{where} has {'one with ' if highest > number else 'another with '}number {highest}" if where else ""
+
     def reasons_to_sign(self, wish: RevokeWish) -> tuple[str, ...]:
         """Why a new CRL is needed; empty while the one in the directory says all and is fresh."""
         crl = self.ca.crl
@@ -120,6 +143,8 @@ class RevokeBefore:
         reasons = [self.ca.crl_problem] if self.ca.crl_problem else []
         if not tells_of(crl, self.ca.survey.revoked):
             reasons.append("it does not list what is revoked in the index")
+        if outdone := self._outdone(crl):
+            reasons.append(f"its number is {crl_number(crl) or 0}, and {outdone} already")
         if lifetime_days(crl) != wish.crl_days:
             reasons.append(f"it was made for {lifetime_days(crl)} days")
         elif crl.next_update_utc - self.at < (crl.next_update_utc - crl.last_update_utc) / 2:
