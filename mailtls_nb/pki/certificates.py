@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cryptography import x509
@@ -9,6 +10,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+
+# Of two labels or more, as a host's name in a certificate's subject is told from a person's or an organisation's.
+_HOST_NAME = re.compile(r"(?!-)[a-z0-9-]+(?<!-)(\.(?!-)[a-z0-9-]+(?<!-))+")
 
 
 def key_info(public_key: CertificatePublicKeyTypes) -> bytes:
@@ -28,6 +33,16 @@ def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
     except x509.ExtensionNotFound:
         return ()
     return tuple(names.get_values_for_type(x509.DNSName))
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Every host name that the certificate may go by, in lower case: DNS names, and common names that look like one.
+
+    Certificates of an adopted CA may have a common name only, or names in capitals.
+    """
+    common = (str(name.value).lower() for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME))
+    dns = (name.lower() for name in dns_names(certificate))
+    return tuple(dict.fromkeys((*dns, *(name for name in common if _HOST_NAME.fullmatch(name)))))
 
 
 def extended_key_usage(certificate: x509.Certificate) -> x509.ExtendedKeyUsage | None:

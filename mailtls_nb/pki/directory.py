@@ -17,7 +17,7 @@ from mailtls_nb.errors import BadParameter, CADirectoryError, NotReady
 from mailtls_nb.names import DistinguishedName, openssl_dn
 from mailtls_nb.pki import adoption, cakey, compromised, creation, cross, profiles, recovery
 from mailtls_nb.pki.adoption import not_sound
-from mailtls_nb.pki.certificates import dns_names, is_ca, key_info
+from mailtls_nb.pki.certificates import is_ca, key_info, names_of
 from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.index import Row, parse_rows, row_for, serial_text
 from mailtls_nb.pki.locking import locked, locked_directory
@@ -204,7 +204,7 @@ class CADirectory:
         found = (
             self.certificate_for_serial(row.serial) for row in self.rows() if row.status == "V" and row.not_after > now
         )
-        return tuple(c for c in found if c is not None and not is_ca(c) and name in dns_names(c))
+        return tuple(c for c in found if c is not None and not is_ca(c) and name.lower() in names_of(c))
 
     def rows(self) -> Iterator[Row]:
         """The rows of the index, oldest first, read as they are asked for. Raises CADirectoryError."""

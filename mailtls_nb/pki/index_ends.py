@@ -1,9 +1,12 @@
-"""What ends first of all that a CA has issued: the index read once, line by line, little of it kept. Pure."""
+"""What ends first of all that a CA has issued, and what its CRL does not tell: the index read once, line by line.
+
+Little of it is kept. Pure.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,11 +22,15 @@ _KEPT = 1000
 
 @dataclass(frozen=True)
 class IndexEnds:
-    """Of the rows with status V, as of a time ``now``.
+    """What an index says as of a time ``now``.
 
+    Of the rows with status V:
     ``first`` are the first to end, at most NAMED, and ``soon`` is how many end within the time to be warned of; both
     without those for whose subject a newer certificate follows in the index: ``superseded`` is how many of these end
     soon. ``expired`` is how many have ended and still say V; ``expired_last`` the last of them, the latest first.
+
+    ``revoked`` is how many with status R have not ended, ``untold`` how many of these the CRL does not list;
+    ``untold_first`` are these, at most NAMED, in the order of the index.
     """
 
     first: tuple[Row, ...] = ()
@@ -31,6 +38,9 @@ class IndexEnds:
     superseded: int = 0
     expired: int = 0
     expired_last: tuple[Row, ...] = ()
+    revoked: int = 0
+    untold: int = 0
+    untold_first: tuple[Row, ...] = ()
 
 
 # What is kept of a row: its end as text that sorts, the number of its line, and the line.
@@ -48,6 +58,9 @@ class _Reading:
     superseded: int = 0
     expired: int = 0
     expired_last: list[_Kept] = field(default_factory=list)
+    revoked: int = 0
+    untold: int = 0
+    untold_first: list[_Kept] = field(default_factory=list)
 
     def take(self, subject: bytes, row: _Kept) -> None:
         end = row[0]
@@ -67,16 +80,28 @@ class _Reading:
             if len(self.later) > 2 * _KEPT:
                 self._keep_the_first()
 
+    def take_revoked(self, row: _Kept, *, is_listed: bool) -> None:
+        if row[0] <= self.now:
+            return
+        self.revoked += 1
+        if not is_listed:
+            self.untold += 1
+            if len(self.untold_first) < NAMED:
+                self.untold_first.append(row)
+
     def _keep_the_first(self) -> None:
         ordered = sorted(self.later.items(), key=lambda item: item[1])
         self.cutoff = ordered[_KEPT][1]
         self.later = dict(ordered[:_KEPT])
 
 
-def index_ends(lines: Iterable[bytes], *, now: datetime, warn: timedelta, where: str) -> IndexEnds:
-    """Read the lines of an index; raises CADirectoryError, naming ``where`` and the line, for one that is no row.
+def index_ends(
+    lines: Iterable[bytes], *, now: datetime, warn: timedelta, where: str, listed: Collection[int] = frozenset()
+) -> IndexEnds:
+    """Read the lines of an index; ``listed`` are the serials in the CRL.
 
-    A last line without its LF is passed over: it is being written, or was cut short (openssl drops it as well).
+    Raises CADirectoryError, naming ``where`` and the line, for one that is no row. A last line without its LF is passed
+    over: it is being written, or was cut short (openssl drops it as well).
     """
     reading = _Reading(_sortable(date_text(now).encode()), _sortable(date_text(now + warn).encode()))
     for number, line in enumerate(lines, start=1):
@@ -88,6 +113,9 @@ def index_ends(lines: Iterable[bytes], *, now: datetime, warn: timedelta, where:
             fields = _fields(parse_row(line, number=number, where=where))
         if fields[0] == b"V" and line.endswith(b"\n"):
             reading.take(fields[5], (_sortable(fields[1]), number, line))
+        elif fields[0] == b"R" and line.endswith(b"\n"):
+            row = parse_row(line, number=number, where=where)
+            reading.take_revoked((_sortable(fields[1]), number, line), is_listed=row.serial in listed)
 
     def rows(kept: Iterable[_Kept]) -> tuple[Row, ...]:
         return tuple(parse_row(line, number=number, where=where) for _, number, line in kept)
@@ -98,6 +126,9 @@ def index_ends(lines: Iterable[bytes], *, now: datetime, warn: timedelta, where:
         superseded=reading.superseded,
         expired=reading.expired,
         expired_last=rows(sorted(reading.expired_last, reverse=True)),
+        revoked=reading.revoked,
+        untold=reading.untold,
+        untold_first=rows(reading.untold_first),
     )
 
 

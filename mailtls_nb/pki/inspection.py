@@ -54,10 +54,11 @@ def inspect(path: Path, *, now: datetime, warn: timedelta) -> Inspected:
             problems.append(not_sound(f"{layout.crl} holds no CRL of this CA that can be read", path))
     except CADirectoryError as error:
         problems.append(error)
+    listed = frozenset(entry.serial_number for entry in crl) if crl is not None else frozenset()
     try:
         is_unfinished = recovery.is_needed(layout)
         with layout.database.open("rb") as lines:
-            ends = index_ends(lines, now=now, warn=warn, where=str(layout.database))
+            ends = index_ends(lines, now=now, warn=warn, where=str(layout.database), listed=listed)
         newest = ca.newest_certificate()
     except (CADirectoryError, OSError) as error:
         problems.append(_problem(error, layout.database, path))

@@ -56,11 +56,12 @@ def sign_new_crl(
     passphrase: Secret | None,
     now: datetime,
     change: IndexChange | None = None,
+    at_least: int = 1,
 ) -> x509.CertificateRevocationList:
     """Carry out the change of the index, if any, and sign a CRL of all that is revoked then; it lies at ``layout.crl``.
 
-    ``days`` is its lifetime. Raises BadParameter(crl_days, ca_passphrase), NotReady where the CA has expired or the
-    clock is wrong, and CADirectoryError.
+    ``days`` is its lifetime, ``at_least`` the lowest number that it may have. Raises BadParameter(crl_days,
+    ca_passphrase), NotReady where the CA has expired or the clock is wrong, and CADirectoryError.
     """
     check_crl_days(days)
     key = ca.signing_key(passphrase)
@@ -68,7 +69,7 @@ def sign_new_crl(
     refuse_clock_behind(now, ca=ca.ca_certificate, newest=None, crl=newest_crl(ca), where=str(ca.path))
     with writing(ca, "signs a certificate revocation list"):
         revoked = rewrite(ca, change).revoked if change else revoked_rows(ca)
-        number = next_crl_number(ca)
+        number = max(next_crl_number(ca), at_least)
         crl = sign_crl(ca.ca_certificate, key, revoked, number=number, now=now, days=days)
         durable.write(number_file(ca), f"{serial_text(number + 1)}\n".encode(), mode=0o644)
         durable.write(ca.layout.crl, crl_pem(crl), mode=0o644)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.pki.certificates import dns_names, is_ca
+from mailtls_nb.pki.certificates import dns_names, is_ca, names_of
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row, parse_row
 
@@ -30,11 +31,11 @@ def survey(ca: CADirectory, *, serials: Collection[int] = (), hostname: str = ""
     """Look for certificates by serial number, or for all that name a host. Raises CADirectoryError.
 
     Of a host's certificates those that are valid are found by every name in them, so each valid one is read; those that
-    are revoked or expired by their common name.
+    are revoked or expired, or whose file is gone, by their common name.
     """
     found = Survey()
     wanted = frozenset(serials)
-    common_name = f"/CN={hostname}".encode()
+    common_name = _common_name(hostname)
     newest = b"", 0
     with ca.layout.database.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -43,14 +44,14 @@ def survey(ca: CADirectory, *, serials: Collection[int] = (), hostname: str = ""
             fields = line.split(b"\t") if b"\\\t" not in line else []
             is_asked = len(fields) != 6 or (bool(wanted) and _serial(fields[3]) in wanted)
             if hostname and not is_asked:
-                is_asked = fields[0] == b"V" or fields[5].rstrip().endswith(common_name)
+                is_asked = fields[0] == b"V" or common_name.search(fields[5].rstrip()) is not None
             if not is_asked and fields[0] != b"R":
                 newest = (line, number) if fields[0] == b"V" else newest
                 continue
             row = parse_row(line, number=number, where=str(ca.layout.database))
             if row.status == "R":
                 found.revoked.append(row)
-            if row.serial in wanted or (hostname and _names_host(ca, row, hostname, now)):
+            if row.serial in wanted or (hostname and _names_host(ca, row, hostname, common_name, now)):
                 found.asked.append(row)
                 found.named[row.serial] = _names(ca, row)
             elif row.status == "V":
@@ -61,6 +62,11 @@ def survey(ca: CADirectory, *, serials: Collection[int] = (), hostname: str = ""
     return found
 
 
+def _common_name(hostname: str) -> re.Pattern[bytes]:
+    """Finds the host's name in a subject as openssl writes it: ``/CN=host``, whatever follows it."""
+    return re.compile(rb"(?<!\\)[/+]CN=" + re.escape(hostname.encode()) + rb"([/+]|$)", re.IGNORECASE)
+
+
 def _serial(text: bytes) -> int:
     try:
         return int(text, 16)
@@ -69,12 +75,12 @@ def _serial(text: bytes) -> int:
         return -1
 
 
-def _names_host(ca: CADirectory, row: Row, hostname: str, now: datetime) -> bool:
+def _names_host(ca: CADirectory, row: Row, hostname: str, common_name: re.Pattern[bytes], now: datetime) -> bool:
     if row.status == "V" and row.not_after > now:
         certificate = ca.certificate_for_serial(row.serial)
         if certificate is not None:
-            return not is_ca(certificate) and hostname in dns_names(certificate)
-    return row.subject.endswith(f"/CN={hostname}")
+            return not is_ca(certificate) and hostname.lower() in names_of(certificate)
+    return common_name.search(row.subject.encode("utf-8", "surrogateescape")) is not None
 
 
 def _names(ca: CADirectory, row: Row) -> tuple[str, ...]:

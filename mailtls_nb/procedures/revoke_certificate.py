@@ -142,6 +142,12 @@ def _remarks(wish: RevokeWish, before: RevokeBefore) -> tuple[str, ...]:
             f"Another CA follows this one, in {follows.directory}: what that one has certified is revoked by a run "
             "with that directory as ca_dir."
         )
+    found += [
+        f"{other.directory.name}, in {other.directory.path}, has issued valid certificates for {wish.hostname} too, "
+        "which stay valid: run this again with that directory as ca_dir."
+        for other in before.ca.others
+        if other.valid(before.at)
+    ]
     for host in before.hosts:
         found += [f"{host.where}: {remark}" for remark in host.look.layout.remarks]
         found += _crl_file_remarks(host.where, before, host.look.options.get("CRLFile", ""))

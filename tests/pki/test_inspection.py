@@ -13,7 +13,7 @@ from mailtls_nb.pki import succession
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.inspection import Inspected, directories_in_use, inspect
 from mailtls_nb.pki.profiles import PublicKey
-from mailtls_nb.pki.revoking import sign_new_crl
+from mailtls_nb.pki.revoking import revoke, sign_new_crl
 from mailtls_nb.pki.succession import Succession
 from mailtls_nb.secret import Secret
 from tests.pki.conftest import Openssl
@@ -58,6 +58,18 @@ def test_a_sound_directory(used: CADirectory, now: datetime) -> None:
     assert found.ends.soon == 1
     assert found.crl is not None
     assert found.crl.next_update_utc == now + 30 * DAY
+
+
+def test_what_is_revoked_and_not_told_is_found(used: CADirectory, now: datetime, passphrase: Secret) -> None:
+    (first, _) = used.rows()
+    revoke(used, [first.serial], "keyCompromise", now=now)
+    (row,) = inspected(used.path, now).ends.untold_first
+    assert (row.serial, row.status) == (first.serial, "R")
+    sign_new_crl(used, days=30, passphrase=passphrase, now=now)
+    told = inspected(used.path, now).ends
+    assert (told.revoked, told.untold) == (1, 0)
+    ended = inspected(used.path, now + 11 * DAY).ends
+    assert (ended.revoked, ended.untold) == (0, 0)
 
 
 def test_a_directory_without_a_crl_is_sound(ca: CADirectory, now: datetime) -> None:

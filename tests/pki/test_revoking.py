@@ -136,6 +136,15 @@ def test_a_number_is_never_given_twice(ca: CADirectory, passphrase: Secret, now:
         assert judge.number() == before + 1
 
 
+def test_a_number_that_a_mail_server_has_is_passed_over(
+    ca: CADirectory, passphrase: Secret, now: datetime, openssl: Openssl
+) -> None:
+    judge, settings = Judge(ca.path, openssl), {"days": 7, "passphrase": passphrase, "now": now}
+    for at_least, number in ((41, 41), (3, 42), (1, 43)):
+        revoking.sign_new_crl(ca, at_least=at_least, **settings)  # type: ignore[arg-type]
+        assert judge.number() == number
+
+
 def test_a_serial_that_is_not_there_changes_nothing(
     ca: CADirectory, passphrase: Secret, now: datetime, issue: Callable[..., x509.Certificate]
 ) -> None:

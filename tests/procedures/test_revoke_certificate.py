@@ -217,6 +217,23 @@ def test_a_bad_crl_in_the_ca_directory_is_given_to_nobody(
     assert crl_on(machines.relay, CERTS).issuer == directory.ca_certificate.subject
 
 
+def test_a_directory_from_a_backup_signs_with_a_number_that_no_host_has(
+    directory: CADirectory, runbooks: Runbooks, machines: Machines, pristine: Testbed
+) -> None:
+    """The host's number is higher than the directory's, whose CRL is fresh."""
+    given: dict[str, str | int] = {"action": "refresh", "crl_hosts": "testbed:relay", "crl_days": 7}
+    runbooks("05", **given)
+    path = machines.relay.sh(f"ls {CERTS}/ca-*.crl").strip()
+    key, revoked = directory.signing_key(pristine.passphrase()), revoking.revoked_rows(directory)
+    ahead = sign_crl(directory.ca_certificate, key, revoked, number=40, now=datetime.now(UTC), days=7)
+    machines.relay.sh(f"cat >{path}", stdin=ahead.public_bytes(Encoding.PEM).decode())
+    ran = runbooks("05", **given)
+    assert (ran.outcome, ran.actions) == ("changed", ["sign-crl", "write", "reload"])
+    assert "testbed:relay has one with number 40 already" in str(ran.record["plan"])
+    assert ran.claims["the CRL on testbed:relay is ours and the newest"] == ("verify OK, number 41", "inspection")
+    assert runbooks("05", **given).outcome == "unchanged"
+
+
 def test_where_another_ca_has_a_crl_too_each_goes_into_crlpath(
     directory: CADirectory, runbooks: Runbooks, machines: Machines, pristine: Testbed, tmp_path: Path
 ) -> None:

@@ -68,8 +68,10 @@ def ca(cn: str = "CA", *, days: int = 3000) -> x509.Certificate:
     return x509.CertificateBuilder(name, name, KEY.public_key(), serial, begin, NOW + days * DAY).sign(KEY, SHA256())
 
 
-def crl(cn: str = "CA", *, days: float = 20, age: float = 1) -> x509.CertificateRevocationList:
+def crl(cn: str = "CA", *, days: float = 20, age: float = 1, number: int = 0) -> x509.CertificateRevocationList:
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca(cn).subject)
+    if number:
+        builder = builder.add_extension(x509.CRLNumber(number), critical=False)
     return builder.last_update(NOW - age * DAY).next_update(NOW + days * DAY).sign(KEY, SHA256())
 
 
@@ -168,6 +170,18 @@ def index(*days: float, **counted: object) -> CheckBefore:
     return ca_directory(ends=IndexEnds(first=rows, **counts_of))  # type: ignore[arg-type]
 
 
+def revoked(
+    on_the_host: x509.CertificateRevocationList | None, *, untold: int = 0, trusted: bool = True, **changed: object
+) -> CheckBefore:
+    """The CA, whose newest CRL has the number 7, has revoked three; so many of them are not on its CRL."""
+    rows = tuple(Row("R", NOW + DAY, "261101000000Z", 10 + number, f"/CN=h{number}.test") for number in range(untold))
+    ends = IndexEnds(revoked=3, untold=untold, untold_first=rows)
+    directory = ca_directory(**{"crl": crl(number=7), "ends": ends, **changed})  # type: ignore[arg-type]
+    host = crl_file(on_the_host) if on_the_host is not None else SOUND
+    ca_file = host.store.ca_file if trusted else replace(STORED, certificates=(ca("Another CA"),))
+    return replace(host, cas=directory.cas, store=replace(host.store, ca_file=ca_file))
+
+
 def port(**changed: object) -> CheckBefore:
     return replace(SOUND, presented=replace(SOUND.presented, **changed))  # type: ignore[arg-type]
 
@@ -251,6 +265,14 @@ FAULTS: dict[str, tuple[Callable[[], CheckBefore], str, str, str]] = {
     "unfinished": (lambda: ca_directory(is_unfinished=True), "warning", "was cut short", "/ca/index.txt"),
     "CA unreadable": (lambda: ca_directory(certificate=None, crl=None, newest=None, problems=(
         CADirectoryError("/ca/cacert.pem is odd", do="see"),)), "error", "/ca/cacert.pem is odd.", "/ca"),
+    "one untold": (lambda: revoked(crl(number=7), untold=1), "error",
+        "Revoked in the index and not listed in /ca/crl.pem: /CN=h0.test (serial 0A).", "/ca/crl.pem"),
+    "many untold": (lambda: revoked(crl(number=7), untold=9), "error", "(serial 0E), and 4 more.", "/ca/crl.pem"),
+    "no CRL of ours": (lambda: revoked(crl(number=7), untold=1, crl=None), "error", "not listed", "/ca/crl.pem"),
+    "not distributed": (lambda: revoked(crl(number=6)), "error",
+        "The CRL of /CN=CA in /c/crl.pem has the number 6, and the newest in the CA directory 7.", "/c/crl.pem"),
+    "on no host": (lambda: revoked(None), "warning",
+        "/CN=CA has revoked 3 certificates, and this host reads no CRL of it.", LAYOUT.cf),
     "further": (lambda: ca_directory(further=(Finding("note", "Odd.", "So.", "/ca/x", "See."),)), "note", "Odd.",
         "/ca/x"),
     "open rule": (lambda: access(text=RULES + b"TLS_Srv:x.test PERM+VERFY:112\n"), "error", "TLS_Srv:x.test has",
@@ -270,6 +292,9 @@ def test_a_sound_host_has_no_findings() -> None:
     assert findings(WISH, SOUND) == ()
     assert findings(WISH, ca_directory()) == findings(WISH, index(31, 200)) == findings(WISH, clock(seconds=60)) == ()
     assert findings(WISH, crl_file(crl(days=20, age=1))) == ()
+    # Told and distributed, also from another copy of the directory; or of a CA that it does not trust.
+    assert findings(WISH, revoked(crl(number=7))) == findings(WISH, revoked(crl(number=8))) == ()
+    assert findings(WISH, revoked(None, trusted=False)) == ()
     # What a CRL of an hour's life needs is not a warning from its first minute.
     assert findings(replace(WISH, warn_days=3650), crl_file(crl(days=0.03, age=0.01)))[0].severity == "warning"
     assert findings(WISH, crl_file(crl(days=0.03, age=0.01))) == ()

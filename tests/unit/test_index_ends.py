@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -26,14 +27,15 @@ def row(name: str, days: float, status: Status = "V") -> Row:
 
 
 def read(*rows: Row, warn_days: int = 30, tail: bytes = b"") -> IndexEnds:
-    lines = [*(row.line() for row in rows), tail]
-    return index_ends(lines, now=NOW, warn=warn_days * DAY, where="index.txt")
+    """With a CRL that lists the even serials."""
+    lines, listed = [*(row.line() for row in rows), tail], {row.serial for row in rows if row.serial % 2 == 0}
+    return index_ends(lines, now=NOW, warn=warn_days * DAY, where="index.txt", listed=listed)
 
 
 def test_the_first_to_end_come_first() -> None:
     later, soon, revoked, expired = row("later", 300), row("soon", 3), row("revoked", 1, "R"), row("old", 1, "E")
     found = read(later, soon, revoked, expired)
-    assert found == IndexEnds(first=(soon, later), soon=1)
+    assert replace(found, revoked=0, untold=0, untold_first=()) == IndexEnds(first=(soon, later), soon=1)
 
 
 def test_one_that_was_renewed_is_counted_and_not_named() -> None:
@@ -41,7 +43,16 @@ def test_one_that_was_renewed_is_counted_and_not_named() -> None:
     assert read(old, other, new) == IndexEnds(first=(other, new), soon=1, superseded=1)
     # Not when the newer one was revoked.
     revoked = row("a", 368, "R")
-    assert read(old, other, revoked) == IndexEnds(first=(old, other), soon=2)
+    found = read(old, other, revoked)
+    assert (found.first, found.soon, found.superseded) == ((old, other), 2, 0)
+
+
+def test_revoked_ones_that_the_crl_does_not_list_are_named() -> None:
+    told = next(r for r in (row("a", 9, "R"), row("a", 9, "R")) if r.serial % 2 == 0)
+    untold = [r for r in (row(f"u{number}", 9, "R") for number in range(100)) if r.serial % 2]
+    ended = [row("b", -1, "R"), row("b", -1, "R")]
+    found = read(told, *ended, *untold)
+    assert (found.revoked, found.untold, found.untold_first) == (51, 50, tuple(untold[:NAMED]))
 
 
 def test_what_expired_and_still_says_valid_is_counted() -> None:
@@ -86,12 +97,17 @@ def obvious(rows: list[Row], warn: timedelta) -> IndexEnds:
     old = [r for r in alive if newest[r.subject] is not r]
     current.sort(key=lambda r: r.not_after)
     ending = [r for r in current if r.not_after <= NOW + warn]
+    revoked = [r for r in rows if r.status == "R" and r.not_after > NOW]
+    untold = [r for r in revoked if r.serial % 2]
     return IndexEnds(
         first=tuple(current[: module.NAMED]),
         soon=len(ending),
         superseded=sum(r.not_after <= NOW + warn for r in old),
         expired=len(expired),
         expired_last=tuple(expired[: module.NAMED_EXPIRED]),
+        revoked=len(revoked),
+        untold=len(untold),
+        untold_first=tuple(untold[: module.NAMED]),
     )
 
 

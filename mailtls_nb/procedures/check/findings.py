@@ -20,6 +20,7 @@ from mailtls_nb.procedures.check.ca_findings import ca_findings
 from mailtls_nb.procedures.check.clock_findings import clock_findings
 from mailtls_nb.procedures.check.ending import REFUSED, endings
 from mailtls_nb.procedures.check.observation import CheckBefore, Role
+from mailtls_nb.procedures.check.revocation_findings import revocation_findings
 from mailtls_nb.procedures.check.trust_findings import crl_findings, trust_findings
 from mailtls_nb.procedures.check.wish import CheckWish
 from mailtls_nb.sendmail.layout import Layout
@@ -49,6 +50,7 @@ def findings(wish: CheckWish, before: CheckBefore) -> tuple[Finding, ...]:
             *trust_findings(before),
             *crl_findings(before),
             *ca_findings(before, wish.warn_days),
+            *revocation_findings(before),
             *access_findings(before),
         )
     )

@@ -11,7 +11,7 @@ from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
-from mailtls_nb.pki.certificates import dns_names, is_ca, is_issued_by
+from mailtls_nb.pki.certificates import dns_names, is_ca, is_issued_by, names_of
 from mailtls_nb.pki.crl import tells_of
 from mailtls_nb.pki.cross_signing import cross_of
 from mailtls_nb.pki.directory import CADirectory
@@ -175,4 +175,4 @@ def _valid_names(context: Context, ca: CADirectory) -> Iterator[str]:
         if row.status == "V" and row.not_after > context.now():
             certificate = ca.certificate_for_serial(row.serial)
             if certificate is not None and not is_ca(certificate):
-                yield from dns_names(certificate)
+                yield from names_of(certificate)

@@ -62,6 +62,7 @@ def _in_the_directory(
         days=wish.crl_days,
         passphrase=context.secret(wish.ca.passphrase),
         now=now,
+        at_least=before.next_number,
         change=IndexChange(revoke=dict.fromkeys(serials, revocation)) if serials else None,
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from datetime import datetime
 
 from mailtls_nb.errors import CertificateRefused, NotReady
 from mailtls_nb.hosts.address import HostAddress
@@ -11,17 +13,19 @@ from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certi
 from mailtls_nb.pki.crl import check_own_crl
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
+from mailtls_nb.pki.inspection import directories_in_use
 from mailtls_nb.pki.revoking import newest_crl
 from mailtls_nb.pki.succession import signing_directory
 from mailtls_nb.pki.survey import Survey, survey
 from mailtls_nb.procedures.host_look import look_at_host
 from mailtls_nb.procedures.procedure import Context
-from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, RevokeBefore
+from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, OtherCA, RevokeBefore
 from mailtls_nb.procedures.revoke.wish import RevokeWish
 from mailtls_nb.procedures.signing_ca import refuse_clock_behind_ca
 from mailtls_nb.testbed.shown_certificates import lost_key
 
 _UNTOUCHED = "nothing was touched"
+_MOST_NAMED = 5
 _FILES = (("ServerCertFile", "ServerKeyFile"), ("ClientCertFile", "ClientKeyFile"))
 
 
@@ -61,7 +65,9 @@ def open_ca(context: Context, wish: RevokeWish) -> CADirectory:
 def _look_at_ca(context: Context, wish: RevokeWish, directory: CADirectory) -> CABefore:
     now = context.now()
     found = survey(directory, serials=wish.serials, hostname=wish.hostname if wish.revokes else "", now=now)
-    _refuse_unknown(wish, directory, found)
+    others = _look_at_others(wish, directory, found, now)
+    _refuse_unknown(wish, directory, found, others)
+    _refuse_in_service_elsewhere(wish, directory, others, now)
     problem = ""
     try:
         if directory.layout.crl.exists():
@@ -70,26 +76,64 @@ def _look_at_ca(context: Context, wish: RevokeWish, directory: CADirectory) -> C
             )
     except CertificateRefused as error:
         problem = "; ".join(error.problems)
-    return CABefore(directory, found, newest_crl(directory), problem)
+    return CABefore(directory, found, newest_crl(directory), problem, others)
 
 
-def _refuse_unknown(wish: RevokeWish, directory: CADirectory, found: Survey) -> None:
+def _look_at_others(wish: RevokeWish, directory: CADirectory, found: Survey, now: datetime) -> tuple[OtherCA, ...]:
+    """The other CAs, where one of them may have issued what is asked for: what is revoked here says nothing of it."""
+    missing = _missing(wish, found)
+    if not wish.revokes or not (wish.hostname or missing):
+        return ()
+    paths = directories_in_use(directory.path)
+    signs = signing_directory(paths[0])
+    others = (CADirectory.open(path) for path in paths if path != directory.path)
+    return tuple(
+        OtherCA(other, survey(other, serials=missing, hostname=wish.hostname, now=now), signs=other.path == signs)
+        for other in others
+    )
+
+
+def _missing(wish: RevokeWish, found: Survey) -> list[int]:
     there = {row.serial for row in found.asked}
-    if missing := [serial_text(serial) for serial in wish.serials if serial not in there]:
+    return [serial for serial in wish.serials if serial not in there]
+
+
+def _refuse_unknown(wish: RevokeWish, directory: CADirectory, found: Survey, others: Sequence[OtherCA]) -> None:
+    nor = "".join(f", nor has {other.directory.name}, in {other.directory.path}" for other in others)
+    elsewhere = next((other.directory for other in others if other.found.asked), None)
+    instead = f"{elsewhere.name} has: run this with ca_dir {elsewhere.path}" if elsewhere else ""
+    if missing := [serial_text(serial) for serial in _missing(wish, found)]:
         raise NotReady(
             f"{directory.name} has issued no certificate with the serial {', '.join(missing)} (as {directory.path} "
-            "tells)",
+            f"tells){'' if elsewhere else nor}",
             left=_UNTOUCHED,
-            do="compare with `openssl x509 -noout -serial -issuer` of the certificate: another CA's is revoked there",
+            do=instead
+            or "compare with `openssl x509 -noout -serial -issuer` of the certificate: another CA's is revoked there",
         )
     if wish.revokes and wish.hostname and not found.asked:
-        names = {row.subject.rpartition("/CN=")[2] for row in directory.rows()}
+        names = {row.subject.rpartition("/CN=")[2].partition("/")[0].lower() for row in directory.rows()}
         alike = difflib.get_close_matches(wish.hostname, names, n=1)
         raise NotReady(
-            f"{directory.name} has issued no certificate that names {wish.hostname}",
+            f"{directory.name} has issued no certificate that names {wish.hostname}{'' if elsewhere else nor}",
             left=_UNTOUCHED,
-            do=f"did you mean {alike[0]}?" if alike else "see the names in the index.txt of ca_dir",
+            do=instead or (f"did you mean {alike[0]}?" if alike else "see the names in the index.txt of ca_dir"),
         )
+
+
+def _refuse_in_service_elsewhere(
+    wish: RevokeWish, directory: CADirectory, others: Sequence[OtherCA], now: datetime
+) -> None:
+    """Raise NotReady where the host has valid certificates of the CA that signs now: one of these is in service."""
+    for other in others:
+        if other.signs and (rows := other.valid(now)):
+            serials = ", ".join(serial_text(row.serial) for row in rows[:_MOST_NAMED])
+            raise NotReady(
+                f"{other.directory.name} signs now, and {wish.hostname} has valid certificates of it ({serials}): to "
+                f"revoke those of {directory.name} would leave it as trusted as before",
+                left=_UNTOUCHED,
+                do=f"run this with ca_dir {other.directory.path} first, then again with {directory.path}; to revoke "
+                f"nothing but what {directory.name} has issued, give the serials",
+            )
 
 
 def look_at_crl_host(context: Context, address: HostAddress, directory: CADirectory) -> CrlHost:

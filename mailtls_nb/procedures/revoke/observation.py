@@ -16,17 +16,38 @@ from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row
 from mailtls_nb.pki.survey import Survey
 from mailtls_nb.procedures.host_look import HostLook
+from mailtls_nb.procedures.issue.observation import purposes
 from mailtls_nb.procedures.revoke.wish import RevokeWish
 
 
 @dataclass(frozen=True)
+class OtherCA:
+    """The other CA of a replacement that goes on (09-replace-ca), as far as it has issued what is asked for.
+
+    ``signs``: it is the one that certificates come from now.
+    """
+
+    directory: CADirectory
+    found: Survey
+    signs: bool
+
+    def valid(self, at: datetime) -> tuple[Row, ...]:
+        """What of that is valid."""
+        return tuple(row for row in self.found.asked if row.status == "V" and row.not_after > at)
+
+
+@dataclass(frozen=True)
 class CABefore:
-    """The CA directory. ``crl`` is the newest CRL there; ``crl_problem`` says why no host may be given it."""
+    """The CA directory. ``crl`` is the newest CRL there; ``crl_problem`` says why no host may be given it.
+
+    ``others`` are the CAs before and behind it that hosts may trust too.
+    """
 
     directory: CADirectory
     survey: Survey
     crl: x509.CertificateRevocationList | None
     crl_problem: str = ""
+    others: tuple[OtherCA, ...] = ()
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -53,12 +74,19 @@ class CrlHost:
             found += look.crl_directory.crls
         return tuple(crl for crl in found if crl.issuer == ca.subject and is_signed_by(crl, ca))
 
-    def of(self, ca: x509.Certificate) -> OwnCertificate | None:
-        """A certificate of this CA in service there, that a client can show: with its key in the same file."""
-        for own in self.own:
-            if own.certificate is not None and own.path == own.key_path and is_issued_by(own.certificate, ca):
-                return own
-        return None
+    def shown_by_clients(self, ca: x509.Certificate) -> tuple[tuple[str, x509.Certificate], ...]:
+        """The certificates of this CA in service there that a client can show, each with its file, the key in it too.
+
+        Not one for servers only: to whoever verifies a client it is verify=FAIL, whatever a CRL says.
+        """
+        return tuple(
+            (own.path, own.certificate)
+            for own in self.own
+            if own.certificate is not None
+            and own.path == own.key_path
+            and purposes(own.certificate) in ("both", "client")
+            and is_issued_by(own.certificate, ca)
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +110,29 @@ class RevokeBefore:
             row for row in self.ca.survey.asked if (revoked := row.revoked) is None or revoked.outdone_by(wish.reason)
         )
 
+    @property
+    def next_number(self) -> int:
+        """Higher than that of every CRL that a host has: none is replaced by one with a lower number."""
+        return 1 + max((crl_number(crl) or 0 for _, crl in self._installed), default=0)
+
+    @property
+    def _installed(self) -> list[tuple[CrlHost, x509.CertificateRevocationList]]:
+        return [(host, crl) for host in self.hosts for crl in host.installed(self.ca.certificate)]
+
+    def _outdone(self, crl: x509.CertificateRevocationList) -> str:
+        """Which host has a newer CRL than the directory, or another with its number; empty for none.
+
+        So it is where the directory came back from a backup, or counted anew when it was adopted.
+        """
+        number = crl_number(crl) or 0
+        ahead = [
+            (crl_number(there) or 0, host.where)
+            for host, there in self._installed
+            if (crl_number(there) or 0) > number or ((crl_number(there) or 0) == number and there != crl)
+        ]
+        highest, where = max(ahead, default=(0, ""))
+        return f"{where} has {'one with ' if highest > number else 'another with '}number {highest}" if where else ""
+
     def reasons_to_sign(self, wish: RevokeWish) -> tuple[str, ...]:
         """Why a new CRL is needed; empty while the one in the directory says all and is fresh."""
         crl = self.ca.crl
@@ -92,6 +143,8 @@ class RevokeBefore:
         reasons = [self.ca.crl_problem] if self.ca.crl_problem else []
         if not tells_of(crl, self.ca.survey.revoked):
             reasons.append("it does not list what is revoked in the index")
+        if outdone := self._outdone(crl):
+            reasons.append(f"its number is {crl_number(crl) or 0}, and {outdone} already")
         if lifetime_days(crl) != wish.crl_days:
             reasons.append(f"it was made for {lifetime_days(crl)} days")
         elif crl.next_update_utc - self.at < (crl.next_update_utc - crl.last_update_utc) / 2:

@@ -181,9 +181,9 @@ def _revoked_certificates(before: RevokeBefore) -> list[x509.Certificate]:
 def _good_certificate(before: RevokeBefore, at: CrlHost) -> x509.Certificate | None:
     """One that no CRL of ours lists: the host's own where it is of our CA, else the newest that the CA has issued."""
     bad = _bad_serials(before)
-    own = at.of(before.ca.certificate)
-    if own is not None and own.certificate is not None and own.certificate.serial_number not in bad:
-        return own.certificate
+    for _, certificate in at.shown_by_clients(before.ca.certificate):
+        if certificate.serial_number not in bad and certificate.not_valid_after_utc > before.at:
+            return certificate
     newest = before.ca.survey.newest
     if newest is None or newest.serial in bad:
         return None
@@ -201,8 +201,8 @@ def _live(context: Context, wish: RevokeWish, before: RevokeBefore, at: CrlHost)
         return {}
     with ExitStack() as stack, ThreadPoolExecutor() as pool:
         asked = {
-            "by_revoked": (_revoked_client(context, wish, before, at, stack), _FAIL),
-            "by_good": (_good_client(context, before, at), _OK),
+            "by_revoked": (_finder_or_host(context, wish, before, at, stack), _FAIL),
+            "by_good": (good_client(context, before, at), _OK),
         }
         # Each waits some seconds for the server's replies: both at the same time.
         words = {
@@ -213,35 +213,38 @@ def _live(context: Context, wish: RevokeWish, before: RevokeBefore, at: CrlHost)
         return {name: word.result() for name, word in words.items()}
 
 
-def _revoked_client(
+def _finder_or_host(
     context: Context, wish: RevokeWish, before: RevokeBefore, at: CrlHost, stack: ExitStack
 ) -> Client | None:
-    asked = {row.serial for row in before.ca.survey.asked}
     if before.lost is not None:
         certificate = x509.load_pem_x509_certificate(before.lost.read_bytes())
-        if wish.on_testbed and certificate.serial_number in asked:
+        if wish.on_testbed and any(row.serial == certificate.serial_number for row in before.ca.survey.asked):
             probe = context.probe(wish.probe_from)
             return Client("the finder", probe, stack.enter_context(shown_by(probe, before.lost)), certificate)
+    return revoked_client(context, before, at)
+
+
+def revoked_client(context: Context, before: RevokeBefore, at: CrlHost) -> Client | None:
+    """Another host with a certificate in service that this run is about, which it can show as a client."""
+    asked = {row.serial for row in before.ca.survey.asked}
     others = (client for client in _clients(context, before) if client.where != at.where)
     return next((client for client in others if client.certificate.serial_number in asked), None)
 
 
-def _good_client(context: Context, before: RevokeBefore, at: CrlHost) -> Client | None:
+def good_client(context: Context, before: RevokeBefore, at: CrlHost) -> Client | None:
+    """A host with a certificate in service that is not revoked, which it can show as a client."""
     bad = _bad_serials(before)
-    good = [
-        client
-        for client in _clients(context, before)
-        if client.certificate.serial_number not in bad and client.certificate.not_valid_after_utc > before.at
-    ]
+    good = [client for client in _clients(context, before) if client.certificate.serial_number not in bad]
     # Another host's is seen by its own address; the host itself comes in by the loopback.
     return next((c for c in good if c.where != at.where), None) or next(iter(good), None)
 
 
 def _clients(context: Context, before: RevokeBefore) -> Iterator[Client]:
+    """Without those whose certificate has ended: they are verify=FAIL, revoked or not."""
     for host in before.hosts:
-        own = host.of(before.ca.certificate)
-        if own is not None and own.certificate is not None:
-            yield Client(host.where, context.host(host.address), own.path, own.certificate)
+        for path, certificate in host.shown_by_clients(before.ca.certificate):
+            if certificate.not_valid_after_utc > before.at:
+                yield Client(host.where, context.host(host.address), path, certificate)
 
 
 def _word(context: Context, at: CrlHost, client: Client, expected: str) -> str:
