@@ -234,6 +234,18 @@ def test_a_directory_from_a_backup_signs_with_a_number_that_no_host_has(
     assert runbooks("05", **given).outcome == "unchanged"
 
 
+def test_a_file_that_was_exchanged_by_hand_is_read_by_a_reload(
+    directory: CADirectory, runbooks: Runbooks, machines: Machines
+) -> None:
+    given: dict[str, str | int] = {"action": "refresh", "crl_hosts": "testbed:relay", "crl_days": 7}
+    runbooks("05", **given)
+    path = machines.relay.sh(f"ls {CERTS}/ca-*.crl").strip()
+    machines.relay.sh(f"cp {path} /root/by-hand && mv /root/by-hand {path}")
+    ran = runbooks("05", **given)
+    assert (ran.outcome, ran.actions) == ("changed", ["reload"])
+    assert runbooks("05", **given).outcome == "unchanged"
+
+
 def test_where_another_ca_has_a_crl_too_each_goes_into_crlpath(
     directory: CADirectory, runbooks: Runbooks, machines: Machines, pristine: Testbed, tmp_path: Path
 ) -> None:

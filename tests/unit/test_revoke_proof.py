@@ -17,14 +17,16 @@ from mailtls_nb.names import DistinguishedName
 from mailtls_nb.observe.certificate_files import FileStatus
 from mailtls_nb.observe.own_certificate import OwnCertificate
 from mailtls_nb.observe.trust_store import StoredFile, StoreDirectory, TrustStore
-from mailtls_nb.pki.crl import sign_crl
+from mailtls_nb.pki.crl import crl_pem, sign_crl
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import row_for
 from mailtls_nb.pki.profiles import Roles, ca_certificate, mail_server_certificate
 from mailtls_nb.pki.survey import Survey
+from mailtls_nb.plan import sha256
 from mailtls_nb.procedures.host_look import HostLook
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, RevokeBefore
+from mailtls_nb.procedures.revoke.plan import host_steps
 from mailtls_nb.procedures.revoke.proof import good_client, revoked_client
 from mailtls_nb.procedures.revoke.wish import RevokeWish
 from mailtls_nb.procedures.signing_ca import SigningCA
@@ -125,7 +127,9 @@ def crl(number: int, *, at: datetime = NOW) -> x509.CertificateRevocationList:
 
 def having(name: str, *crls: x509.CertificateRevocationList) -> CrlHost:
     """A host that reads these from the file of CRLFile."""
-    file = StoredFile("/c/our.crl", FileStatus(0o644, "root:root"), 0o644, "", (), crls)
+    file = StoredFile(
+        "/c/our.crl", FileStatus(0o644, "root:root"), 0o644, sha256(b"".join(map(crl_pem, crls))), (), crls
+    )
     store = TrustStore(StoreDirectory("/c"), None, None, file, (), ())
     look = HostLook(LAYOUT, b"", FileStatus(0o644, "root:root"), b"O CRLFile=/c/our.crl\n", store, b"", "")
     return replace(host(name), look=look)
@@ -160,6 +164,15 @@ def test_a_host_with_the_newest_is_no_reason_to_sign() -> None:
     newest = crl(5)
     seen = before(having("relay", newest))
     assert replace(seen, ca=replace(seen.ca, crl=newest)).reasons_to_sign(REFRESH) == ()
+
+
+def test_a_crl_that_came_by_hand_is_read_by_a_reload() -> None:
+    """The very one that is to be there: sendmail goes on with the one before."""
+    newest = crl(5)
+    relay = having("relay", newest)
+    assert host_steps(relay, CA, crl_pem(newest)) == []
+    unread = host_steps(replace(relay, crl_file_is_unread=True), CA, crl_pem(newest))
+    assert [step.action for step in unread] == ["reload"]
 
 
 def test_a_revoked_one_is_shown_by_another_host_as_client() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mailtls_nb.errors import NotReady
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.access_map import AccessMap, observe_access_map
+from mailtls_nb.observe.daemon_age import newer_than_daemon
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.mail_history import observe_impact
 from mailtls_nb.observe.names import addresses_of, mail_servers, reverse_names
@@ -135,8 +136,7 @@ def _refuse_short_addresses(host: Host, layout: Layout, cf: bytes) -> None:
 
 def _refuse_another_configuration(host: Host, layout: Layout) -> None:
     """Raise NotReady where the daemon may run by another cf than the one that is looked at."""
-    newer = host.run(("find", layout.cf, "-newer", layout.pid_file), timeout_s=30)
-    if newer.status == 0 and newer.stdout.strip():
+    if newer_than_daemon(host, layout, layout.cf):
         raise NotReady(
             f"{host.name}: {layout.cf} is newer than the running daemon, which may have another access map or none",
             left=_UNTOUCHED,

@@ -9,6 +9,7 @@ from datetime import datetime
 from mailtls_nb.errors import CertificateRefused, NotReady
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.observe.clock import check_clocks
+from mailtls_nb.observe.daemon_age import newer_than_daemon
 from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
 from mailtls_nb.pki.crl import check_own_crl
 from mailtls_nb.pki.directory import CADirectory
@@ -152,4 +153,6 @@ def look_at_crl_host(context: Context, address: HostAddress, directory: CADirect
         path = found.options.get(certificate, "")
         if path and path not in own:
             own[path] = observe_own_certificate(host, path, found.options.get(key, ""))
-    return CrlHost(address, found, tuple(own.values()))
+    crl_file = found.options.get("CRLFile", "")
+    is_unread = bool(crl_file) and newer_than_daemon(host, found.layout, crl_file)
+    return CrlHost(address, found, tuple(own.values()), is_unread)

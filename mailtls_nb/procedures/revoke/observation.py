@@ -56,11 +56,15 @@ class CABefore:
 
 @dataclass(frozen=True)
 class CrlHost:
-    """One host. ``own`` are the certificates in service there, as server and as client, each file once."""
+    """One host. ``own`` are the certificates in service there, as server and as client, each file once.
+
+    ``crl_file_is_unread``: the file of CRLFile was written after the daemon started.
+    """
 
     address: HostAddress
     look: HostLook
     own: tuple[OwnCertificate, ...]
+    crl_file_is_unread: bool = False
 
     @property
     def where(self) -> str:

@@ -78,6 +78,8 @@ def host_steps(host: CrlHost, ca: x509.Certificate, content: bytes | None) -> li
     elif in_use and in_use not in {step.target for step in steps} and _is_ours_to_write(host, ca):
         steps += _file_in_use(host, in_use, content)
     needs_reload = (bool(steps) and not _by_path(host, ca)) or any(step.target == in_use for step in steps)
+    # Somebody put it there by hand: sendmail goes on with the one before.
+    needs_reload |= host.crl_file_is_unread and _is_ours_to_write(host, ca)
     settings = wished_settings(host, ca)
     if settings != (managed_settings(look.mc, name=look.layout.mc) or {}):
         steps += configuration_steps(where, look.layout, settings, mc=look.mc, mc_status=look.mc_status, cf=look.cf)
