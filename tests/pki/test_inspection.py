@@ -79,8 +79,7 @@ def test_a_directory_without_a_crl_is_sound(ca: CADirectory, now: datetime) -> N
 
 def test_what_a_crash_left_stays_and_is_told(used: CADirectory, now: datetime) -> None:
     """`CADirectory.open` would finish it."""
-    whole = used.layout.database.read_bytes()
-    used.layout.database.write_bytes(whole + whole.splitlines()[0])
+    used.layout.pending.write_text("0A\n")
     assert inspected(used.path, now).is_unfinished
     assert len(inspected(used.path, now).ends.first) == 2
     CADirectory.open(used.path)
