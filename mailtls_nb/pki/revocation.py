@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -105,7 +106,8 @@ def revocation_reason(text: str) -> Reason:
             "removeFromCRL belongs to delta CRLs, which sendmail does not use",
             do="what was revoked stays so: issue a new certificate (02-issue-certificate)",
         )
-    meant = _BY_WORD.get(text.lower().replace("_", "").replace("-", ""))
+    near = difflib.get_close_matches(text.lower().replace("_", "").replace("-", ""), _BY_WORD, n=1)
+    meant = _BY_WORD[near[0]] if near else ""
     raise BadParameter(
         "revocation_reason",
         f"{text!r:.80} is not a reason" + (f": did you mean {meant}?" if meant else ""),

@@ -15,16 +15,22 @@ CROSS_FILE = "cross-signed.pem"
 
 
 def transition_pack(
-    old: x509.Certificate, new: x509.Certificate, cross: x509.Certificate | None, mail_hosts: tuple[str, ...]
+    old: x509.Certificate,
+    new: x509.Certificate,
+    cross: x509.Certificate | None,
+    mail_hosts: tuple[str, ...],
+    *,
+    is_over: bool = False,
 ) -> dict[str, bytes]:
     """The files of the pack by name: those of the new CA's partner pack, how to change, and the cross-signed one.
 
-    ``mail_hosts`` are our mail servers. The same certificates and hosts always give the same bytes.
+    ``mail_hosts`` are our mail servers; ``is_over``: the old CA is withdrawn. The same certificates and hosts always
+    give the same bytes.
     """
     files = partner_pack(new, mail_hosts)
     if cross is not None:
         files[CROSS_FILE] = cross.public_bytes(Encoding.PEM)
-    files["CHANGE.md"] = _instructions(old, new, cross, mail_hosts).encode()
+    files["CHANGE.md"] = (_over(old, new) if is_over else _instructions(old, new, cross, mail_hosts)).encode()
     return files
 
 
@@ -64,6 +70,23 @@ done. We reissue our certificates after that, and you take the old one away only
 ## Later, when we tell you that the change is over
 
 Take the old CA away: the file, and its hash link. From then on nothing of ours needs it.
+"""
+
+
+def _over(old: x509.Certificate, new: x509.Certificate) -> str:
+    return f"""\
+# The change of our mail CA is over
+
+Nothing of ours needs the old CA any more. Please take it away now: its file, its hash link, and the cross-signed
+certificate if you installed that. Rules that named the old CA name the new one from now on.
+
+| | take away | keep |
+|---|---|---|
+| CA | `{openssl_dn(old.subject)}` | `{openssl_dn(new.subject)}` |
+| SHA-256 | `{_fingerprint(old)}` | `{_fingerprint(new)}` |
+| in sendmail's rules | `+CI:{sendmail_dn(old.subject)}` | `+CI:{sendmail_dn(new.subject)}` |
+
+The other files are the new CA's, as you have them already.
 """
 
 

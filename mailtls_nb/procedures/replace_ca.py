@@ -81,8 +81,9 @@ def _given_out(context: Context, wish: ReplaceWish, before: ReplaceBefore) -> tu
     if before.new is None or wish.stage == "cancel":
         return _facts(before), {}
     names = tuple(host.look.layout.canonical_name for host in before.hosts)
-    cross = None if wish.stage == "withdraw" else before.cross
-    pack = transition_pack(before.old.ca_certificate, before.new.ca_certificate, cross, names)
+    is_over = wish.stage == "withdraw"
+    cross = None if is_over else before.cross
+    pack = transition_pack(before.old.ca_certificate, before.new.ca_certificate, cross, names, is_over=is_over)
     folder = context.folder / _FOLDER
     folder.mkdir(mode=0o755, exist_ok=True)
     for name, content in pack.items():

@@ -7,7 +7,6 @@ from pathlib import Path
 from cryptography import x509
 
 from mailtls_nb.apply.transaction import heal
-from mailtls_nb.pki.certificates import is_issued_by
 from mailtls_nb.pki.crl import crl_pem
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.succession import successor
@@ -16,7 +15,7 @@ from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, P
 from mailtls_nb.procedures.revoke.change import revoke_and_distribute
 from mailtls_nb.procedures.revoke.look import look
 from mailtls_nb.procedures.revoke.observation import RevokeBefore, crl_words
-from mailtls_nb.procedures.revoke.plan import RUNBOOK, revoke_plan
+from mailtls_nb.procedures.revoke.plan import RUNBOOK, in_service, revoke_plan
 from mailtls_nb.procedures.revoke.proof import claims, see
 from mailtls_nb.procedures.revoke.wish import RevokeWish, read_wish
 
@@ -107,22 +106,11 @@ def _asked_table(before: RevokeBefore) -> Table:
             ", ".join(before.ca.survey.named[row.serial]),
             f"{row.not_after:%Y-%m-%d}",
             words[row.status] + (f" ({row.revoked.reason})" if row.revoked else ""),
-            ", ".join(_in_service(before, row.serial)) or "-",
+            ", ".join(in_service(before, row.serial)) or "-",
         )
         for row in before.ca.survey.asked[:_MOST_LISTED]
     ]
     return (("serial", "names", "ends", "state", "in service on"), *rows)
-
-
-def _in_service(before: RevokeBefore, serial: int) -> list[str]:
-    return [
-        host.where
-        for host in before.hosts
-        for own in host.own
-        if own.certificate is not None
-        and own.certificate.serial_number == serial
-        and is_issued_by(own.certificate, before.ca.certificate)
-    ]
 
 
 def _hosts_table(before: RevokeBefore) -> Table:
@@ -137,6 +125,10 @@ def _hosts_table(before: RevokeBefore) -> Table:
 
 def _remarks(wish: RevokeWish, before: RevokeBefore) -> tuple[str, ...]:
     found = [*before.ca.directory.remarks, *wish.ca.remarks()]
+    if not wish.ca.is_testbed and str(before.ca.directory.path) != wish.ca.directory:
+        found.append(
+            f"The CA in {wish.ca.directory} was replaced: this is about the one in {before.ca.directory.path}."
+        )
     if (follows := successor(before.ca.directory.layout)) is not None:
         found.append(
             f"Another CA follows this one, in {follows.directory}: what that one has certified is revoked by a run "
@@ -155,8 +147,14 @@ def _remarks(wish: RevokeWish, before: RevokeBefore) -> tuple[str, ...]:
         found += [
             f"{where} has the certificate {serial_text(row.serial)} in service: whoever verifies it refuses its mail "
             "once it is revoked. Give it a new one at once (06-renew-certificate with key new)."
-            for where in _in_service(before, row.serial)
+            for where in in_service(before, row.serial)
         ]
+    found += [
+        f"The certificate {serial_text(row.serial)} was revoked on {row.revoked.at:%Y-%m-%d} for {row.revoked.reason}. "
+        "That stays so: a reason is made graver only, and for a certificate given by its serial."
+        for row in before.ca.survey.asked
+        if row.revoked is not None and row.revoked.reason != wish.reason and row not in before.to_revoke(wish)
+    ]
     if wish.reason == "certificateHold":
         found.append("A hold is lifted by nothing here: issue a new certificate instead.")
     if any(not host.installed(before.ca.certificate) for host in before.hosts):

@@ -84,6 +84,7 @@ def test_what_is_revoked_is_refused_and_a_good_one_is_not(
     since = len(relay.log().splitlines())
     ran = runbooks("05", **ca, hostname="partner.example.test", revocation_reason="keyCompromise", crl_hosts=hosts)
     assert ran.outcome == "changed", ran.error
+    assert "until it has a new one" in ran.shown["plan"].replace("\n", " ")
     where = f"docker://{relay.name}"
     assert ran.claims[f"a client that shows a revoked certificate to {where}"] == ("verify=FAIL", "live")
     assert ran.claims[f"a client that shows a good certificate to {where}"] == ("verify=OK", "live")

@@ -68,8 +68,13 @@ def ca(cn: str = "CA", *, days: int = 3000) -> x509.Certificate:
     return x509.CertificateBuilder(name, name, KEY.public_key(), serial, begin, NOW + days * DAY).sign(KEY, SHA256())
 
 
-def crl(cn: str = "CA", *, days: float = 20, age: float = 1, number: int = 0) -> x509.CertificateRevocationList:
+def crl(
+    cn: str = "CA", *, days: float = 20, age: float = 1, number: int = 0, lists: x509.Certificate | None = None
+) -> x509.CertificateRevocationList:
     builder = x509.CertificateRevocationListBuilder().issuer_name(ca(cn).subject)
+    if lists is not None:
+        entry = x509.RevokedCertificateBuilder().serial_number(lists.serial_number).revocation_date(NOW - DAY)
+        builder = builder.add_revoked_certificate(entry.build())
     if number:
         builder = builder.add_extension(x509.CRLNumber(number), critical=False)
     return builder.last_update(NOW - age * DAY).next_update(NOW + days * DAY).sign(KEY, SHA256())
@@ -273,6 +278,9 @@ FAULTS: dict[str, tuple[Callable[[], CheckBefore], str, str, str]] = {
         "The CRL of /CN=CA in /c/crl.pem has the number 6, and the newest in the CA directory 7.", "/c/crl.pem"),
     "on no host": (lambda: revoked(None), "warning",
         "/CN=CA has revoked 3 certificates, and this host reads no CRL of it.", LAYOUT.cf),
+    "revoked": (lambda: crl_file(crl(lists=certificate())), "error",
+        "The server and client certificate /c/relay.pem was revoked on 2026-11-22.", PEM),
+    "revoked by its CA": (lambda: ca_directory(crl=crl(lists=certificate())), "error", "was revoked on", PEM),
     "further": (lambda: ca_directory(further=(Finding("note", "Odd.", "So.", "/ca/x", "See."),)), "note", "Odd.",
         "/ca/x"),
     "open rule": (lambda: access(text=RULES + b"TLS_Srv:x.test PERM+VERFY:112\n"), "error", "TLS_Srv:x.test has",
@@ -292,6 +300,9 @@ def test_a_sound_host_has_no_findings() -> None:
     assert findings(WISH, SOUND) == ()
     assert findings(WISH, ca_directory()) == findings(WISH, index(31, 200)) == findings(WISH, clock(seconds=60)) == ()
     assert findings(WISH, crl_file(crl(days=20, age=1))) == ()
+    # Another certificate, or another CA's of that number.
+    assert findings(WISH, crl_file(crl(lists=certificate(days=200)))) == ()
+    assert findings(WISH, crl_file(crl("Partner CA", lists=certificate()))) == ()
     # Told and distributed, also from another copy of the directory; or of a CA that it does not trust.
     assert findings(WISH, revoked(crl(number=7))) == findings(WISH, revoked(crl(number=8))) == ()
     assert findings(WISH, revoked(None, trusted=False)) == ()

@@ -46,6 +46,7 @@ def findings(wish: CheckWish, before: CheckBefore) -> tuple[Finding, ...]:
             *_host_findings(before.layout),
             *_port_findings(wish, before),
             *_own_findings(before),
+            *_revoked(before),
             *(finding for ending in endings(before) for finding in ending.finding(before.at, warn)),
             *trust_findings(before),
             *crl_findings(before),
@@ -114,6 +115,24 @@ def _own_findings(before: CheckBefore) -> Iterator[Finding]:
     if "server" in before.own and "client" not in before.own:
         what = "No certificate is configured for sendmail as a client."
         yield Finding("warning", what, _EFFECT["client"], before.layout.cf, _ISSUE)
+
+
+def _revoked(before: CheckBefore) -> Iterator[Finding]:
+    """Certificates in service that were revoked: by the CRLs that the host reads, and by those of the CA directories."""
+    crls = [crl for _, crl in before.crls]
+    crls += [ca.directory.crl for ca in before.cas if ca.directory.crl is not None]
+    shown = {(own.path, own.certificate): None for own in before.own.values() if own.certificate is not None}
+    for path, certificate in shown:
+        roles = [role for role, own in before.own.items() if (own.path, own.certificate) == (path, certificate)]
+        for crl in crls:
+            entry = crl.get_revoked_certificate_by_serial_number(certificate.serial_number)
+            if crl.issuer == certificate.issuer and entry is not None:
+                what = (
+                    f"The {' and '.join(roles)} certificate {path} was revoked on {entry.revocation_date_utc:%Y-%m-%d}."
+                )
+                do = "Give the host a new one: 06-renew-certificate, with key new where the key may be in other hands."
+                yield Finding("error", what, " ".join(REFUSED[role] for role in roles), path, do)
+                break
 
 
 def _file_findings(role: Role, own: OwnCertificate, before: CheckBefore) -> Iterator[Finding]:

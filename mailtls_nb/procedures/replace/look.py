@@ -38,13 +38,16 @@ _UNTOUCHED = "nothing was touched"
 def look(context: Context, wish: ReplaceWish) -> ReplaceBefore:
     """Everything that the plan and its proof need to know. Raises NotReady and what the transports raise."""
     old = _open(context, wish, wish.ca.named(context.testbed), "01-create-ca makes one")
-    new_path = wish.new_directory(old.path)
-    follows = successor(old.layout)
+    new_path, follows = wish.new_directory(old.path), successor(old.layout)
+    while follows is not None and follows.stage == "withdrawn" and follows.directory != new_path:
+        # That change is over: with another name it is the CA that followed which is replaced in its turn.
+        old = _open(context, wish, follows.directory, "09-replace-ca has written its name there")
+        new_path, follows = wish.new_directory(old.path), successor(old.layout)
     if follows is not None and follows.directory != new_path:
         raise NotReady(
-            f"{old.name} is being replaced, or was, by the CA in {follows.directory} already",
+            f"{old.name} is being replaced by the CA in {follows.directory} already",
             left=_UNTOUCHED,
-            do="give its name as new_common_name; or to replace that one in its turn, give its directory as ca_dir",
+            do="give its name as new_common_name, and bring that change to its end (or cancel it) first",
         )
     new = _new_ca(context, wish, old, new_path)
     addresses = (*wish.hosts, *((wish.probe_from,) if wish.probe_from else ()))

@@ -16,7 +16,7 @@ def refuse_too_early(wish: ReplaceWish, before: ReplaceBefore) -> None:
         raise NotReady(
             f"{before.old.name} is withdrawn: its successor in {before.new_path} is the CA now",
             left=_UNTOUCHED,
-            do=f"to replace that one, give {before.new_path} as ca_dir and another name",
+            do="to replace that one in its turn, give another name as new_common_name",
         )
     match wish.stage:
         case "both":

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 
 from mailtls_nb.errors import NotReady
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.pki.certificates import fingerprint
+from mailtls_nb.pki.certificates import fingerprint, is_issued_by
 from mailtls_nb.pki.crl import READS_THE_FIRST, crl_pem
 from mailtls_nb.pki.index import Row, serial_text
 from mailtls_nb.plan import Plan, Step, sha256
@@ -36,7 +36,31 @@ def revoke_plan(wish: RevokeWish, before: RevokeBefore) -> Plan:
     content = None if steps else _content(before)
     for host in before.hosts:
         steps += host_steps(host, before.ca.certificate, content)
-    return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before))
+    return Plan(RUNBOOK, wish.as_data(), tuple(steps), _rests_on(before), outlook=_outlook(wish, before))
+
+
+def in_service(before: RevokeBefore, serial: int) -> list[str]:
+    """The hosts looked at that show this certificate of our CA."""
+    return [
+        host.where
+        for host in before.hosts
+        for own in host.own
+        if own.certificate is not None
+        and own.certificate.serial_number == serial
+        and is_issued_by(own.certificate, before.ca.certificate)
+    ]
+
+
+def _outlook(wish: RevokeWish, before: RevokeBefore) -> tuple[tuple[str, str], ...]:
+    """Whose mail stops: told with the plan, wherever that is shown."""
+    return tuple(
+        (
+            where,
+            f"shows the certificate {serial_text(row.serial)}: who verifies it refuses its mail until it has a new one",
+        )
+        for row in before.to_revoke(wish)
+        for where in dict.fromkeys(in_service(before, row.serial))
+    )
 
 
 def host_plan(wish: RevokeWish, host: CrlHost, ca: x509.Certificate, content: bytes | None) -> Plan:
@@ -204,7 +228,7 @@ def _heal(host: CrlHost) -> Step:
 
 def _reload(host: CrlHost) -> Step:
     service = host.look.layout.service
-    sentence = "Reload the daemon, which reads the file of CRLFile only when it starts; then prove it there."
+    sentence = "Reload the daemon, which reads its configuration and CRLFile when it starts; then prove it there."
     return Step("reload", host.where, service.name, sentence, settings={"how": service.reload})
 
 
