@@ -118,7 +118,7 @@ def _own_findings(before: CheckBefore) -> Iterator[Finding]:
 
 
 def _revoked(before: CheckBefore) -> Iterator[Finding]:
-    """Certificates in service that were revoked: by the CRLs that the host reads, and by those of the CA directories."""
+    """Certificates in service that were revoked, by the CRLs that the host reads or by those of the CA directories."""
     crls = [crl for _, crl in before.crls]
     crls += [ca.directory.crl for ca in before.cas if ca.directory.crl is not None]
     shown = {(own.path, own.certificate): None for own in before.own.values() if own.certificate is not None}
