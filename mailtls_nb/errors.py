@@ -35,6 +35,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
+def sentence_of(error: BaseException | None) -> str:
+    """What failed, in a few words, for an error that tells of another one."""
+    if isinstance(error, MailTLSError):
+        return error.what
+    if isinstance(error, KeyboardInterrupt):
+        return "it was interrupted"
+    return f"{type(error).__name__}: {error}"
+
+
 class BadParameter(MailTLSError):
     """A parameter is not what it must be. Raised before any host or file is touched."""
 

@@ -9,7 +9,15 @@ from typing import Self
 from mailtls_nb.apply.daemon import check_running, check_start, how_to_start, reload_daemon
 from mailtls_nb.apply.journal import Journal, Undone
 from mailtls_nb.apply.journal_scripts import STATE
-from mailtls_nb.errors import ChangeFailed, CommandFailed, FileAccessFailed, MailTLSError, NotReady, StaleApproval
+from mailtls_nb.errors import (
+    ChangeFailed,
+    CommandFailed,
+    FileAccessFailed,
+    MailTLSError,
+    NotReady,
+    StaleApproval,
+    sentence_of,
+)
 from mailtls_nb.hosts.base import Completed, Host
 from mailtls_nb.sendmail.cf import differing_options, m4_errors, m4_remarks, options, smtp_listener
 from mailtls_nb.sendmail.layout import Layout
@@ -129,7 +137,7 @@ class Transaction:
                 self._roll_back(failure)
             else:
                 self.remarks.append(
-                    f"the connection failed at the very end ({_sentence(failure)}), but the change counts"
+                    f"the connection failed at the very end ({sentence_of(failure)}), but the change counts"
                 )
 
     def make_directory(self, path: str, *, mode: int, owner: str) -> None:
@@ -303,7 +311,7 @@ class Transaction:
         self.healed += ("the mail server was reloaded and answers",)
 
     def _roll_back(self, error: BaseException | None) -> None:
-        failed = "the change failed: " + _sentence(error) if error else "the temporary change was not taken back"
+        failed = "the change failed: " + sentence_of(error) if error else "the temporary change was not taken back"
         what = f"{self.host.name}: {failed}"
         try:
             undone = self._journal.roll_back()
@@ -334,7 +342,7 @@ class Transaction:
             problems.append(f"not as before: {', '.join(bad)}")
             ways_out = (["cure that"] if undone.bad else []) + [path.way_out for path in undone.overtaken]
         if error:
-            problems.append(f"putting everything back failed: {_sentence(error)}")
+            problems.append(f"putting everything back failed: {sentence_of(error)}")
         return ChangeFailed(
             what,
             left=f"{'; '.join(problems)}. The copies are kept in {STATE}/transaction on {self.host.name}",
@@ -357,11 +365,3 @@ def heal(host: Host, layout: Layout) -> tuple[str, ...]:
         return ()
     with Transaction(host, layout) as change:
         return change.healed
-
-
-def _sentence(error: BaseException | None) -> str:
-    if isinstance(error, MailTLSError):
-        return error.what
-    if isinstance(error, KeyboardInterrupt):
-        return "it was interrupted"
-    return f"{type(error).__name__}: {error}"

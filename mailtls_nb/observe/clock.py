@@ -57,6 +57,11 @@ def observe_clock(host: Host, now: Callable[[], datetime]) -> Clock:
     return Clock(host.name, least if least > _NONE else most if most < _NONE else _NONE)
 
 
+def time_there(host: Host, now: Callable[[], datetime]) -> datetime:
+    """The time by the host's own clock. Raises CommandFailed."""
+    return now() + observe_clock(host, now).ahead
+
+
 def check_clocks(hosts: Iterable[Host], now: Callable[[], datetime]) -> None:
     """Raise NotReady where a host's clock differs from this machine's by more than five minutes.
 

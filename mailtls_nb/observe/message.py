@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.maillog import LogMark
+from mailtls_nb.observe.port25 import presented_on_port25
 from mailtls_nb.sendmail.maillog import StarttlsLine, parse_delivery, parse_received, parse_starttls, trace_message
 
 _ADDRESS = re.compile(r"\[(?:IPv6:)?([^\]]+)\]")
@@ -83,6 +84,15 @@ def logged_handshake(mark: LogMark, seen_as: str, expected: str) -> str:
 
     found = mark.wait_for(lambda lines: expected if expected in words(lines) else "")
     return found if found == expected else (words(mark.lines()) or [found])[-1]
+
+
+def logged_client(client: Host, certificate: str, mark: LogMark, *, server: str, port: int = 25, expected: str) -> str:
+    """``verify=WORD`` that the server, whose log is marked, logs for a client that shows this file (on ``client``).
+
+    Empty where no connection comes about. ``expected`` as for `logged_handshake`.
+    """
+    seen = presented_on_port25(client, server, port=port, client_certificate=certificate, identify=True)
+    return logged_handshake(mark, seen.seen_as, expected) if seen.connected else ""
 
 
 def _word(session: StarttlsLine | None) -> str:

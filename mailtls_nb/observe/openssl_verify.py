@@ -68,12 +68,6 @@ def verified_by(
     return _verdict(host.run(argv, timeout_s=_TIMEOUT_S))
 
 
-def verified_with_crl(host: Host, certificate: str, *, trusted: str, crl: str) -> str:
-    """``OK``, or why not, for a certificate file by the CA in the file ``trusted`` and its CRL in the file ``crl``."""
-    checks = ("-partial_chain", "-crl_check", "-CAfile", trusted, "-CRLfile", crl)
-    return _verdict(host.run((*ONLY_CAFILE, "openssl", "verify", *checks, certificate), timeout_s=_TIMEOUT_S))
-
-
 def _verdict(completed: Completed) -> str:
     if completed.status == 0:
         return "OK"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -15,6 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.certificate_files import FileStatus
+
+Role = Literal["server", "client"]
 
 # ls -L: sendmail looks at the file behind a link. $1: certificate, $2: key.
 _SCRIPT = r"""
@@ -28,6 +31,10 @@ section encrypted; grep -c ENCRYPTED "$2" 2>/dev/null
 section public-key; test -s "$2" && openssl pkey -in "$2" -passin pass: -pubout 2>/dev/null </dev/null
 section end
 """
+_OPTIONS: Mapping[Role, tuple[str, str]] = {
+    "server": ("ServerCertFile", "ServerKeyFile"),
+    "client": ("ClientCertFile", "ClientKeyFile"),
+}
 _CERTIFICATE = re.compile(r"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----.*?-----END [A-Z0-9 ]*-----", re.DOTALL)
 
 
@@ -50,6 +57,18 @@ class OwnCertificate:
     @property
     def certificate(self) -> x509.Certificate | None:
         return self.certificates[0] if self.certificates else None
+
+
+def observe_own_certificates(host: Host, options: Mapping[str, str]) -> dict[Role, OwnCertificate]:
+    """Those of the roles that a sendmail.cf configures; one file that serves both is looked at once."""
+    found: dict[Role, OwnCertificate] = {}
+    for role, names in _OPTIONS.items():
+        # Of two certificates (RSA and EC, separated by a comma) the first is looked at.
+        path, key_path = (options.get(name, "").partition(",")[0] for name in names)
+        if path:
+            known = next((own for own in found.values() if (own.path, own.key_path) == (path, key_path)), None)
+            found[role] = known or observe_own_certificate(host, path, key_path)
+    return found
 
 
 def observe_own_certificate(host: Host, path: str, key_path: str) -> OwnCertificate:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 
 from mailtls_nb.names import openssl_dn
+from mailtls_nb.pki.crl import crl_blocks, is_signed_by
 from mailtls_nb.pki.partner_ca import may, refused
 
 LONGEST_CRL_FILE = 16 * 1024 * 1024
@@ -29,7 +28,7 @@ def check_crls(
     for crl in _parse_crls(data, where=where):
         issuers = [ca for ca in cas if ca.subject == crl.issuer]
         name = openssl_dn(crl.issuer)
-        signers = [ca for ca in issuers if _signed_by(crl, ca)]
+        signers = [ca for ca in issuers if is_signed_by(crl, ca)]
         found = list(_crl_problems(crl, now))
         if not issuers:
             found.insert(0, "none of the CAs offered has issued it")
@@ -66,10 +65,9 @@ def _parse_crls(data: bytes, *, where: str) -> list[x509.CertificateRevocationLi
         raise refused(where, ["it holds a private key: only CRLs belong here"])
     if len(data) > LONGEST_CRL_FILE:
         raise refused(where, [f"it has more than {LONGEST_CRL_FILE} bytes"])
-    blocks = re.findall(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", data, re.DOTALL)
     try:
         if b"-----BEGIN" in data:
-            crls = [x509.load_pem_x509_crl(block) for block in blocks]
+            crls = [x509.load_pem_x509_crl(block) for block in crl_blocks(data)]
         else:
             crls = [x509.load_der_x509_crl(data)]
     except ValueError as error:
@@ -93,10 +91,3 @@ def _crl_problems(crl: x509.CertificateRevocationList, now: datetime) -> Iterato
         yield f"it is signed with {digest.name.upper()}, which can be forged"
     if any(isinstance(extension.value, x509.DeltaCRLIndicator) for extension in crl.extensions):
         yield "it is a delta CRL, which sendmail does not use"
-
-
-def _signed_by(crl: x509.CertificateRevocationList, ca: x509.Certificate) -> bool:
-    try:
-        return crl.is_signature_valid(ca.public_key())  # type: ignore[arg-type]  # other kinds of key raise TypeError
-    except (TypeError, ValueError, UnsupportedAlgorithm):
-        return False

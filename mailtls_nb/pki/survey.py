@@ -11,6 +11,7 @@ from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki.certificates import dns_names, is_ca, names_of
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row, parse_row
+from mailtls_nb.pki.index_scan import plain_row
 
 
 @dataclass
@@ -41,13 +42,13 @@ def survey(ca: CADirectory, *, serials: Collection[int] = (), hostname: str = ""
         for number, line in enumerate(lines, start=1):
             if not line.strip() or line.startswith(b"#"):
                 continue
-            fields = line.split(b"\t") if b"\\\t" not in line else []
-            is_asked = len(fields) != 6 or (bool(wanted) and _serial(fields[3]) in wanted)
-            if hostname and not is_asked:
-                is_asked = fields[0] == b"V" or common_name.search(fields[5].rstrip()) is not None
-            if not is_asked and fields[0] != b"R":
-                newest = (line, number) if fields[0] == b"V" else newest
-                continue
+            # What is not sure to be as openssl writes it is looked at more closely.
+            if (plain := plain_row(line)) is not None:
+                status, _, serial, subject = plain
+                may_name_it = bool(hostname) and (status == b"V" or common_name.search(subject) is not None)
+                if status != b"R" and serial not in wanted and not may_name_it:
+                    newest = (line, number) if status == b"V" else newest
+                    continue
             row = parse_row(line, number=number, where=str(ca.layout.database))
             if row.status == "R":
                 found.revoked.append(row)
@@ -65,14 +66,6 @@ def survey(ca: CADirectory, *, serials: Collection[int] = (), hostname: str = ""
 def _common_name(hostname: str) -> re.Pattern[bytes]:
     """Finds the host's name in a subject as openssl writes it: ``/CN=host``, whatever follows it."""
     return re.compile(rb"(?<!\\)[/+]CN=" + re.escape(hostname.encode()) + rb"([/+]|$)", re.IGNORECASE)
-
-
-def _serial(text: bytes) -> int:
-    try:
-        return int(text, 16)
-    except ValueError:
-        # It is looked at as a whole row, and named there.
-        return -1
 
 
 def _names_host(ca: CADirectory, row: Row, hostname: str, common_name: re.Pattern[bytes], now: datetime) -> bool:

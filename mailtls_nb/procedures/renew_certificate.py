@@ -8,10 +8,10 @@ from datetime import datetime
 
 from cryptography import x509
 
-from mailtls_nb.apply.transaction import heal
 from mailtls_nb.errors import ChangeFailed, MailTLSError
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.healing import heal_hosts
 from mailtls_nb.procedures.issue.facts import certificate_facts, in_words
 from mailtls_nb.procedures.issue.observation import lifetime_days
 from mailtls_nb.procedures.issue.plan import install_plan
@@ -57,10 +57,7 @@ class RenewCertificate(Procedure[RenewWish, RenewBefore]):
         return renew_plan(wish, before)
 
     def heal(self, context: Context, wish: RenewWish, before: RenewBefore) -> bool:
-        if not before.layout.interrupted:
-            return False
-        heal(context.host(wish.host), before.layout)
-        return True
+        return heal_hosts([(context.host(wish.host), before.layout)])
 
     def apply(self, context: Context, wish: RenewWish, before: RenewBefore, plan: Plan) -> Applied:  # noqa: ARG002
         certificates: list[x509.Certificate] = []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mailtls_nb.apply.transaction import heal
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.profiles import excludes_names
 from mailtls_nb.pki.transition_pack import transition_pack
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.healing import heal_hosts
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Table, Values
 from mailtls_nb.procedures.replace.change import all_claims, replace_ca
 from mailtls_nb.procedures.replace.look import look
@@ -58,10 +58,7 @@ class ReplaceCA(Procedure[ReplaceWish, ReplaceBefore]):
         return replace_plan(wish, before)
 
     def heal(self, context: Context, wish: ReplaceWish, before: ReplaceBefore) -> bool:  # noqa: ARG002
-        interrupted = [host for host in before.hosts if host.look.layout.interrupted]
-        for host in interrupted:
-            heal(context.host(host.address), host.look.layout)
-        return bool(interrupted)
+        return heal_hosts((context.host(host.address), host.look.layout) for host in before.hosts)
 
     def apply(self, context: Context, wish: ReplaceWish, before: ReplaceBefore, plan: Plan) -> Applied:
         after, found = replace_ca(context, wish, before, plan)

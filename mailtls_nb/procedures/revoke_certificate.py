@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mailtls_nb.apply.transaction import heal
 from mailtls_nb.pki.crl import crl_pem
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.succession import successor
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.healing import heal_hosts
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Table, Values
 from mailtls_nb.procedures.revoke.change import revoke_and_distribute
 from mailtls_nb.procedures.revoke.look import look
@@ -51,10 +51,7 @@ class RevokeCertificate(Procedure[RevokeWish, RevokeBefore]):
         return revoke_plan(wish, before)
 
     def heal(self, context: Context, wish: RevokeWish, before: RevokeBefore) -> bool:  # noqa: ARG002
-        interrupted = [host for host in before.hosts if host.look.layout.interrupted]
-        for host in interrupted:
-            heal(context.host(host.address), host.look.layout)
-        return bool(interrupted)
+        return heal_hosts((context.host(host.address), host.look.layout) for host in before.hosts)
 
     def apply(self, context: Context, wish: RevokeWish, before: RevokeBefore, plan: Plan) -> Applied:
         crl, found = revoke_and_distribute(context, wish, before, plan)

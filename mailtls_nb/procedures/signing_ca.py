@@ -83,6 +83,20 @@ def refuse_clock_behind_ca(context: Context, directory: CADirectory, *, revokes:
     )
 
 
+def open_ready_ca(context: Context, ca: SigningCA, path: Path, *, do: str, revokes: bool = False) -> CADirectory:
+    """The CA at ``path``, ready to sign: its key opens, and the clock is not behind what it has signed.
+
+    ``do`` says what to do where there is none. Raises NotReady, BadParameter(ca_passphrase), CADirectoryError.
+    """
+    if not path.is_dir():
+        raise NotReady(f"there is no CA at {path}", left="nothing was touched", do=do)
+    directory = CADirectory.open(path)
+    # A wrong passphrase is found now, not after something was changed.
+    directory.signing_key(context.secret(ca.passphrase))
+    refuse_clock_behind_ca(context, directory, revokes=revokes)
+    return directory
+
+
 def open_signing_ca(context: Context, ca: SigningCA) -> CADirectory:
     """The CA that signs for whoever names this one; raises NotReady where there is none, and CADirectoryError."""
     named, path = ca.named(context.testbed), ca.path(context.testbed)

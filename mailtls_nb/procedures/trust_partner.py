@@ -5,11 +5,11 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mailtls_nb.apply.transaction import heal
 from mailtls_nb.names import openssl_dn
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage, fingerprint
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.healing import heal_hosts
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
 from mailtls_nb.procedures.trust.change import change_trust
 from mailtls_nb.procedures.trust.look import look
@@ -51,10 +51,7 @@ class TrustPartner(Procedure[TrustWish, TrustBefore]):
         return trust_plan(wish, before)
 
     def heal(self, context: Context, wish: TrustWish, before: TrustBefore) -> bool:
-        if not before.host.layout.interrupted:
-            return False
-        heal(context.host(wish.host), before.host.layout)
-        return True
+        return heal_hosts([(context.host(wish.host), before.host.layout)])
 
     def apply(self, context: Context, wish: TrustWish, before: TrustBefore, plan: Plan) -> Applied:
         claims = change_trust(context, wish, before, plan)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mailtls_nb.cli import main
 from mailtls_nb.errors import MailTLSError
 from mailtls_nb.library import find
 from mailtls_nb.record import load
@@ -97,6 +98,23 @@ class Runbooks:
         return Ran(folder, record, shown, error)
 
 
+def assert_refused(
+    runbook: str, given: Mapping[str, str], problem: str, audit_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command refuses these parameters before it writes anything, and says why without what is secret in them."""
+    arguments = [word for name, value in given.items() for word in ("-p", name, value)]
+    assert main(["run", runbook, *arguments]) == 2
+    said = capsys.readouterr()
+    assert problem in said.err
+    assert "State: nothing was touched" in said.err
+    assert "Traceback" not in said.err
+    for text in (said.out, said.err):
+        assert "secret-word" not in text
+        assert "\x1b" not in text
+        assert "\0" not in text
+    assert not audit_dir.exists()
+
+
 @dataclass(frozen=True)
 class Machine:
     """A container, looked at through the engine only."""
@@ -154,6 +172,13 @@ class Machines:
     relay: Machine
     partner: Machine
     stranger: Machine
+
+
+@pytest.fixture
+def audit_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The audit folder of the command's runs."""
+    monkeypatch.setenv("MAILTLS_AUDIT_DIR", str(tmp_path / "audit"))
+    return tmp_path / "audit"
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,6 @@ from tests.procedures.conftest import Runbooks
 PASSPHRASE = "correct horse battery staple"
 
 
-@pytest.fixture
-def audit_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MAILTLS_AUDIT_DIR", str(tmp_path / "audit"))
-    return tmp_path / "audit"
-
-
 # -- refused before a kernel starts, so before anything at all is looked at
 
 

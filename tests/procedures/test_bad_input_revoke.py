@@ -6,28 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mailtls_nb.cli import main
+from tests.procedures.conftest import assert_refused
 
 RELAY_TWICE = "testbed:relay,testbed:relay"
-
-
-@pytest.fixture
-def audit_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MAILTLS_AUDIT_DIR", str(tmp_path / "audit"))
-    return tmp_path / "audit"
-
-
-def refused(runbook: str, given: dict[str, str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [word for name, value in given.items() for word in ("-p", name, value)]
-    assert main(["run", runbook, *arguments]) == 2
-    said = capsys.readouterr()
-    assert problem in said.err
-    assert "State: nothing was touched" in said.err
-    assert "Traceback" not in said.err
-    for text in (said.out, said.err):
-        assert "secret-word" not in text
-        assert "\x1b" not in text
-        assert "\0" not in text
 
 
 @pytest.mark.parametrize(
@@ -68,8 +49,7 @@ def refused(runbook: str, given: dict[str, str], problem: str, capsys: pytest.Ca
 def test_a_bad_value_of_05_is_refused_at_once(
     audit_dir: Path, capsys: pytest.CaptureFixture[str], name: str, value: str, problem: str
 ) -> None:
-    refused("05", {name: value}, problem, capsys)
-    assert not audit_dir.exists()
+    assert_refused("05", {name: value}, problem, audit_dir, capsys)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +64,7 @@ def test_a_bad_value_of_05_is_refused_at_once(
 def test_what_does_not_go_together_in_05_is_refused(
     audit_dir: Path, capsys: pytest.CaptureFixture[str], given: dict[str, str], problem: str
 ) -> None:
-    refused("05", given, problem, capsys)
-    assert not audit_dir.exists()
+    assert_refused("05", given, problem, audit_dir, capsys)
 
 
 @pytest.mark.parametrize(
@@ -115,5 +94,4 @@ def test_what_does_not_go_together_in_05_is_refused(
 def test_a_bad_value_of_09_is_refused_at_once(
     audit_dir: Path, capsys: pytest.CaptureFixture[str], name: str, value: str, problem: str
 ) -> None:
-    refused("09", {name: value}, problem, capsys)
-    assert not audit_dir.exists()
+    assert_refused("09", {name: value}, problem, audit_dir, capsys)

@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mailtls_nb.cli import main
 from mailtls_nb.errors import BadParameter
-from tests.procedures.conftest import Ran, Runbooks
+from tests.procedures.conftest import Ran, Runbooks, assert_refused
 
 DIGEST = "0a" * 32
 FILE = "/srv/partner.pem"
-
-
-@pytest.fixture
-def audit_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MAILTLS_AUDIT_DIR", str(tmp_path / "audit"))
-    return tmp_path / "audit"
 
 
 @pytest.mark.parametrize(
@@ -65,16 +58,7 @@ def audit_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bad_value_is_refused_at_once(
     audit_dir: Path, capsys: pytest.CaptureFixture[str], name: str, value: str, problem: str
 ) -> None:
-    assert main(["run", "03", "-p", name, value]) == 2
-    said = capsys.readouterr()
-    assert problem in said.err
-    assert "State: nothing was touched" in said.err
-    assert "Traceback" not in said.err
-    for text in (said.out, said.err):
-        assert "secret-word" not in text
-        assert "\x1b" not in text
-        assert "\0" not in text
-    assert not audit_dir.exists()
+    assert_refused("03", {name: value}, problem, audit_dir, capsys)
 
 
 def test_a_crl_is_not_for_untrusting(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from cryptography import x509
 from mailtls_nb.expiry import End, Kind, first_to_end
 from mailtls_nb.finding import Finding
 from mailtls_nb.names import openssl_dn
+from mailtls_nb.observe.own_certificate import Role
 from mailtls_nb.pki.index import serial_text
-from mailtls_nb.procedures.check.observation import CheckBefore, Role
+from mailtls_nb.procedures.check.observation import CheckBefore
 
 REFUSED: dict[Role, str] = {
     "server": "Whoever verifies us gets verify=FAIL, and holds or returns the mail where that is demanded.",

@@ -13,13 +13,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mailtls_nb.finding import Finding, by_severity
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.observe.own_certificate import OwnCertificate
+from mailtls_nb.observe.own_certificate import OwnCertificate, Role
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage
 from mailtls_nb.procedures.check.access_findings import access_findings
 from mailtls_nb.procedures.check.ca_findings import ca_findings
 from mailtls_nb.procedures.check.clock_findings import clock_findings
 from mailtls_nb.procedures.check.ending import REFUSED, endings
-from mailtls_nb.procedures.check.observation import CheckBefore, Role
+from mailtls_nb.procedures.check.observation import CheckBefore
 from mailtls_nb.procedures.check.revocation_findings import revocation_findings
 from mailtls_nb.procedures.check.trust_findings import crl_findings, trust_findings
 from mailtls_nb.procedures.check.wish import CheckWish

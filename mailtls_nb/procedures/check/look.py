@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 
 from mailtls_nb.errors import CommandTimedOut, NotReady
 from mailtls_nb.hosts.base import Host
@@ -13,21 +12,17 @@ from mailtls_nb.observe.clock import observe_clock
 from mailtls_nb.observe.layout import observe_layout
 from mailtls_nb.observe.names import Address, addresses_of, reverse_names
 from mailtls_nb.observe.needed_file import needed_file
-from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
+from mailtls_nb.observe.own_certificate import observe_own_certificates
 from mailtls_nb.observe.port25 import greeting_on_port25, presented_on_port25
 from mailtls_nb.observe.trust_store import observe_trust_store
 from mailtls_nb.procedures.check.ca_look import look_at_cas
-from mailtls_nb.procedures.check.observation import AccessLook, CheckBefore, Role
+from mailtls_nb.procedures.check.observation import AccessLook, CheckBefore
 from mailtls_nb.procedures.check.wish import CheckWish
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.sendmail.access.entries import access_entries, address_names
 from mailtls_nb.sendmail.access.lookup_names import never_looked_up
 from mailtls_nb.sendmail.cf import access_database, options
 
-_OPTIONS: Mapping[Role, tuple[str, str]] = {
-    "server": ("ServerCertFile", "ServerKeyFile"),
-    "client": ("ClientCertFile", "ClientKeyFile"),
-}
 # Each costs a look-up on the host, which takes seconds where a name server does not answer.
 _MOST_NAMES = 100
 
@@ -50,7 +45,7 @@ def look(context: Context, wish: CheckWish) -> CheckBefore:
         at=context.now(),
         layout=layout,
         options=settings,
-        own=_own(host, settings),
+        own=observe_own_certificates(host, settings),
         store=observe_trust_store(
             host,
             ca_path=settings.get("CACertPath", "").rstrip("/") or layout.cert_dir,
@@ -64,17 +59,6 @@ def look(context: Context, wish: CheckWish) -> CheckBefore:
         clocks=clocks,
         cas=cas,
     )
-
-
-def _own(host: Host, settings: Mapping[str, str]) -> dict[Role, OwnCertificate]:
-    found: dict[Role, OwnCertificate] = {}
-    for role, (certificate, key) in _OPTIONS.items():
-        # Of two certificates (RSA and EC, separated by a comma) the first is looked at.
-        path, key_path = (settings.get(option, "").partition(",")[0] for option in (certificate, key))
-        if path:
-            known = next((own for own in found.values() if (own.path, own.key_path) == (path, key_path)), None)
-            found[role] = known or observe_own_certificate(host, path, key_path)
-    return found
 
 
 def _access(host: Host, cf: bytes) -> AccessLook | None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from cryptography import x509
 
 from mailtls_nb.finding import Finding
 from mailtls_nb.observe.clock import Clock
-from mailtls_nb.observe.own_certificate import OwnCertificate
+from mailtls_nb.observe.own_certificate import OwnCertificate, Role
 from mailtls_nb.observe.port25 import Presented
 from mailtls_nb.observe.trust_store import StoreDirectory, TrustStore
 from mailtls_nb.pki.certificates import is_issued_by
 from mailtls_nb.pki.inspection import Inspected
 from mailtls_nb.sendmail.cf import AccessDatabase
 from mailtls_nb.sendmail.layout import Layout
-
-Role = Literal["server", "client"]
 
 
 @dataclass(frozen=True)

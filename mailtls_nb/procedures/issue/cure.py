@@ -8,7 +8,7 @@ from typing import Self
 
 from cryptography import x509
 
-from mailtls_nb.errors import CADirectoryError, ChangeFailed, MailTLSError
+from mailtls_nb.errors import CADirectoryError, ChangeFailed, MailTLSError, sentence_of
 from mailtls_nb.names import DistinguishedName
 from mailtls_nb.pki import mending
 from mailtls_nb.pki.cures import Cures
@@ -113,7 +113,7 @@ class Curing:
             kept = mending.take_back(self._directory, self._revoked, issued, now=self._context.now())
         except MailTLSError as second:
             raise ChangeFailed(
-                f"{_sentence(error)}; and its way back in the CA failed: {second.what}",
+                f"{sentence_of(error)}; and its way back in the CA failed: {second.what}",
                 left=f"{_left(error)}the index says that the {_of(serials)} {_is(serials)} revoked",
                 do=_replaced(second),
             ) from error
@@ -122,7 +122,7 @@ class Curing:
         back += [f"the {_of([serial])} stays revoked: {why}" for serial, why in kept.items()]
         left = f"{_left(error)}{'; '.join(back)}"
         if kept:
-            raise ChangeFailed(_sentence(error), left=left, do=_replaced(error)) from error
+            raise ChangeFailed(sentence_of(error), left=left, do=_replaced(error)) from error
         if isinstance(error, ChangeFailed):
             raise ChangeFailed(error.what, left=left, do=error.do) from error
 
@@ -175,10 +175,6 @@ def _of(serials: list[int]) -> str:
 
 def _is(serials: list[int]) -> str:
     return "is" if len(serials) == 1 else "are"
-
-
-def _sentence(error: BaseException) -> str:
-    return error.what if isinstance(error, MailTLSError) else f"{type(error).__name__}: {error}"
 
 
 def _replaced(error: BaseException) -> str:

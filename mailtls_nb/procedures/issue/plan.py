@@ -15,6 +15,7 @@ from mailtls_nb.pki.pem_file import beginning_with
 from mailtls_nb.pki.profiles import key_word
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures.configuration import configuration_steps
+from mailtls_nb.procedures.healing import heal_step
 from mailtls_nb.procedures.issue.cure import cure_steps
 from mailtls_nb.procedures.issue.observation import HostBefore, reasons_to_issue
 from mailtls_nb.procedures.issue.sign import SignBefore
@@ -74,12 +75,6 @@ def sign_plan(wish: IssueWish, before: SignBefore) -> Plan:
         steps = (*cure_steps(wish, before.cures), _sign(wish, f"the request in {wish.csr}"))
     rests_on = {"csr": sha256(before.csr), "ca": fingerprint(before.directory.ca_certificate)}
     return Plan(RUNBOOK, wish.as_data(), steps, rests_on)
-
-
-def heal_step(host: str) -> Step:
-    """The one step where an interrupted run left something half done on the host."""
-    sentence = "Put back what an interrupted run left half done; then look again and plan anew."
-    return Step("heal", host, "the interrupted change", sentence)
 
 
 def trusted_file(before: HostBefore) -> bytes:

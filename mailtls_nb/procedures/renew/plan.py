@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.plan import Plan, Step
-from mailtls_nb.procedures.issue.plan import heal_step, install_plan
+from mailtls_nb.procedures.healing import heal_step
+from mailtls_nb.procedures.issue.plan import install_plan
 from mailtls_nb.procedures.renew.observation import RenewBefore, Superseded
 from mailtls_nb.procedures.renew.wish import RenewWish
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 
-from mailtls_nb.observe.openssl_verify import verified_with_crl
+from mailtls_nb.observe.openssl_verify import verified_by
 from mailtls_nb.pki import recovery, revoking
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.index_changes import IndexChange
@@ -72,9 +72,9 @@ def _crl_claims(
     ca = superseded.directory
 
     def asked(serial: int) -> str:
-        certificate = recovery.certificate_path(ca.layout, serial)
+        certificate = recovery.certificate_path(ca.layout, serial).read_text("ascii")
         trusted, crl = str(ca.layout.certificate), str(ca.layout.crl)
-        return verified_with_crl(context.here, str(certificate), trusted=trusted, crl=crl)
+        return verified_by(context.here, [certificate], trusted_file=trusted, by_intermediate=True, crl_file=crl)
 
     good = {asked(c.serial_number) for c in in_service if ca.certificate_for_serial(c.serial_number) is not None}
     return tuple(

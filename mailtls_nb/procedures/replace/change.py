@@ -7,9 +7,9 @@ from functools import partial
 
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.approval import check_still
-from mailtls_nb.errors import ChangeFailed, MailTLSError, NotReady
+from mailtls_nb.errors import ChangeFailed, MailTLSError, NotReady, sentence_of
 from mailtls_nb.names import name_constraints
-from mailtls_nb.observe.clock import observe_clock
+from mailtls_nb.observe.clock import time_there
 from mailtls_nb.pki import revoking, succession
 from mailtls_nb.pki.crl import check_own_crl, crl_pem
 from mailtls_nb.pki.cross_signing import cross_sign
@@ -44,7 +44,7 @@ def replace_ca(
             found += _on_the_host(context, wish, planned, before, host)
         except (MailTLSError, OSError) as error:
             raise ChangeFailed(
-                f"the stage {wish.stage} failed on {host.where}: {_what(error)}",
+                f"the stage {wish.stage} failed on {host.where}: {sentence_of(error)}",
                 left=_how_far(before, position, error),
                 do="cure that, then run this stage again: it goes on where this stopped",
             ) from error
@@ -55,7 +55,7 @@ def replace_ca(
 
 def all_claims(context: Context, wish: ReplaceWish, before: ReplaceBefore) -> tuple[Claim, ...]:
     """What a stage that is done rests on."""
-    return tuple(claim for host in before.hosts for claim in _as_it_is(context, wish, before, host))
+    return tuple(claim for host in before.hosts for claim in _claims_of(context, wish, before, host))
 
 
 def _before_the_hosts(context: Context, wish: ReplaceWish, planned: ReplaceBefore, plan: Plan) -> ReplaceBefore:
@@ -122,8 +122,12 @@ def _on_the_host(
 def _as_it_is(context: Context, wish: ReplaceWish, before: ReplaceBefore, host: OurHost) -> tuple[Claim, ...]:
     """Claims over the host as it is now, whether a change of ours is under way there or not."""
     now = look_at_our_host(context, wish, before, host.address, within_change=True)
-    found = tuple(claims(wish, before, host.where, see(context, wish, before, now), None))
-    return found + (tuple(cross_claims(context, before, now, wish)) if wish.stage == "reissue" else ())
+    return _claims_of(context, wish, before, now)
+
+
+def _claims_of(context: Context, wish: ReplaceWish, before: ReplaceBefore, at: OurHost) -> tuple[Claim, ...]:
+    found = tuple(claims(wish, before, at.where, see(context, wish, before, at), None))
+    return found + (tuple(cross_claims(context, before, at, wish)) if wish.stage == "reissue" else ())
 
 
 def _change_trust(
@@ -154,8 +158,8 @@ def _made(context: Context, wish: ReplaceWish, before: ReplaceBefore, host: OurH
     crl = revoking.newest_crl(new)
     if crl is None:
         return None
-    by_its_clock = context.now() + observe_clock(context.host(host.address), context.now).ahead
-    check_own_crl(crl_pem(crl), new.ca_certificate, now=by_its_clock, where=f"for {host.where}: {new.layout.crl}")
+    there = time_there(context.host(host.address), context.now)
+    check_own_crl(crl_pem(crl), new.ca_certificate, now=there, where=f"for {host.where}: {new.layout.crl}")
     return crl_pem(crl)
 
 
@@ -177,7 +181,3 @@ def _how_far(before: ReplaceBefore, position: int, error: BaseException) -> str:
     waiting = ", ".join(host.where for host in before.hosts[position:])
     own = f"; {error.left}" if isinstance(error, MailTLSError) and error.left else ""
     return f"the stage is done on {done}, not on {waiting}{own}"
-
-
-def _what(error: BaseException) -> str:
-    return error.what if isinstance(error, MailTLSError) else str(error)

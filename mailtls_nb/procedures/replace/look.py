@@ -27,7 +27,7 @@ from mailtls_nb.procedures.renew.wish import RenewWish
 from mailtls_nb.procedures.replace.names import new_name
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore, Showing
 from mailtls_nb.procedures.replace.wish import ReplaceWish
-from mailtls_nb.procedures.signing_ca import refuse_clock_behind_ca
+from mailtls_nb.procedures.signing_ca import open_ready_ca
 from mailtls_nb.sendmail.mc import managed_settings
 from mailtls_nb.testbed.organisation import partner_organisation
 from mailtls_nb.testbed.shown_certificates import LOST_HOSTNAME, PROOF_HOSTNAME
@@ -116,13 +116,7 @@ def _showing(
 
 
 def _open(context: Context, wish: ReplaceWish, path: Path, otherwise: str) -> CADirectory:
-    if not path.is_dir():
-        raise NotReady(f"there is no CA at {path}", left=_UNTOUCHED, do=f"give the CA's directory; {otherwise}")
-    directory = CADirectory.open(path)
-    # A wrong passphrase is found now, not after the first host was changed.
-    directory.signing_key(context.secret(wish.ca.passphrase))
-    refuse_clock_behind_ca(context, directory)
-    return directory
+    return open_ready_ca(context, wish.ca, path, do=f"give the CA's directory; {otherwise}")
 
 
 def _new_ca(context: Context, wish: ReplaceWish, old: CADirectory, path: Path) -> CADirectory | None:

@@ -12,7 +12,8 @@ from mailtls_nb.pki.certificates import fingerprint
 from mailtls_nb.pki.pem_file import beginning_with, without
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures import store_steps
-from mailtls_nb.procedures.issue.plan import heal_step, install_plan
+from mailtls_nb.procedures.healing import heal_step
+from mailtls_nb.procedures.issue.plan import install_plan
 from mailtls_nb.procedures.replace.names import new_key_type, new_name
 from mailtls_nb.procedures.replace.observation import OurHost, ReplaceBefore
 from mailtls_nb.procedures.replace.preconditions import refuse_too_early

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.observe.maillog import mark_log
-from mailtls_nb.observe.message import logged_handshake
+from mailtls_nb.observe.message import logged_client
 from mailtls_nb.observe.openssl_verify import openssl_verify, verified_by
 from mailtls_nb.observe.own_certificate import OwnCertificate
 from mailtls_nb.observe.port25 import presented_on_port25
@@ -164,8 +164,9 @@ def _by_client_of(context: Context, wish: ReplaceWish, ca: CADirectory | None, a
     probe = context.probe(wish.probe_from)
     mark = mark_log(context.host(at.address), at.look.layout.log)
     with shown_by(probe, proof_certificate(context.testbed(), ca)) as path:
-        seen = presented_on_port25(probe, at.look.layout.canonical_name, client_certificate=path, identify=True)
-    return logged_handshake(mark, seen.seen_as, _OK if at.trusts(ca.ca_certificate) else _FAIL)
+        expected = _OK if at.trusts(ca.ca_certificate) else _FAIL
+        word = logged_client(probe, path, mark, server=at.look.layout.canonical_name, expected=expected)
+    return word or "no connection"
 
 
 def _of_ours(before: ReplaceBefore, at: OurHost, *, shown_by_client: bool = False) -> OwnCertificate | None:
@@ -184,8 +185,6 @@ def _by_itself(context: Context, before: ReplaceBefore, at: OurHost) -> str:
     own = _of_ours(before, at, shown_by_client=True)
     if own is None or not at.look.is_server:
         return ""
-    host = context.host(at.address)
-    listener = smtp_listener(at.look.cf)
+    host, listener = context.host(at.address), smtp_listener(at.look.cf)
     mark = mark_log(host, at.look.layout.log)
-    seen = presented_on_port25(host, listener.address, port=listener.port, client_certificate=own.path, identify=True)
-    return logged_handshake(mark, seen.seen_as, _OK) if seen.connected else ""
+    return logged_client(host, own.path, mark, server=listener.address, port=listener.port, expected=_OK)

@@ -6,8 +6,8 @@ from cryptography import x509
 
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.approval import check_still
-from mailtls_nb.errors import ChangeFailed, MailTLSError
-from mailtls_nb.observe.clock import observe_clock
+from mailtls_nb.errors import ChangeFailed, MailTLSError, sentence_of
+from mailtls_nb.observe.clock import time_there
 from mailtls_nb.pki.crl import check_own_crl, crl_number, crl_pem
 from mailtls_nb.pki.index_changes import IndexChange
 from mailtls_nb.pki.revocation import Revocation
@@ -41,7 +41,7 @@ def revoke_and_distribute(
             found += _on_the_host(context, wish, before, host, part, crl)
         except (MailTLSError, OSError) as error:
             raise ChangeFailed(
-                f"the CRL could not be put into force on {host.where}: {_what(error)}",
+                f"the CRL could not be put into force on {host.where}: {sentence_of(error)}",
                 left=_how_far(wish, before, position, crl, error),
                 do="cure that, then run this again: it goes on where this stopped",
             ) from error
@@ -86,8 +86,8 @@ def _on_the_host(
         check_still(part, host_plan(wish, now, ca, planned), host.where)
         given_out = max((crl_number(crl) or 0 for crl in now.installed(ca)), default=0)
         # By the host's own clock: a CRL that is not yet valid there would have it refuse everyone.
-        by_its_clock = context.now() + observe_clock(change.host, context.now).ahead
-        check_own_crl(content, ca, now=by_its_clock, where=f"for {host.where}: the CRL", at_least=given_out)
+        there = time_there(change.host, context.now)
+        check_own_crl(content, ca, now=there, where=f"for {host.where}: the CRL", at_least=given_out)
         earlier = see(context, wish, before, now)
         for step in part.steps:
             match step.action:
@@ -114,7 +114,3 @@ def _how_far(
         f"{revoked}CRL number {crl_number(crl)} is signed; in force on {done}, not on {waiting}: there what is revoked "
         f"since the last one is still accepted{own}"
     )
-
-
-def _what(error: BaseException) -> str:
-    return error.what if isinstance(error, MailTLSError) else str(error)

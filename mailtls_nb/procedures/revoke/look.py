@@ -10,24 +10,22 @@ from mailtls_nb.errors import CertificateRefused, NotReady
 from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.observe.clock import check_clocks
 from mailtls_nb.observe.daemon_age import newer_than_daemon
-from mailtls_nb.observe.own_certificate import OwnCertificate, observe_own_certificate
-from mailtls_nb.pki.crl import check_own_crl
+from mailtls_nb.observe.own_certificate import observe_own_certificates
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.pki.inspection import directories_in_use
-from mailtls_nb.pki.revoking import newest_crl
+from mailtls_nb.pki.revoking import checked_crl, newest_crl
 from mailtls_nb.pki.succession import signing_directory
 from mailtls_nb.pki.survey import Survey, survey
 from mailtls_nb.procedures.host_look import look_at_host
 from mailtls_nb.procedures.procedure import Context
 from mailtls_nb.procedures.revoke.observation import CABefore, CrlHost, OtherCA, RevokeBefore
 from mailtls_nb.procedures.revoke.wish import RevokeWish
-from mailtls_nb.procedures.signing_ca import refuse_clock_behind_ca
+from mailtls_nb.procedures.signing_ca import open_ready_ca
 from mailtls_nb.testbed.shown_certificates import lost_key
 
 _UNTOUCHED = "nothing was touched"
 _MOST_NAMED = 5
-_FILES = (("ServerCertFile", "ServerKeyFile"), ("ClientCertFile", "ClientKeyFile"))
 
 
 def look(context: Context, wish: RevokeWish) -> RevokeBefore:
@@ -46,12 +44,8 @@ def open_ca(context: Context, wish: RevokeWish) -> CADirectory:
     if path.is_dir():
         # As long as hosts trust the old CA it needs a CRL; once it is withdrawn its successor does.
         path = signing_directory(path, once="withdrawn")
-    if not path.is_dir():
-        raise NotReady(f"there is no CA at {path}", left=_UNTOUCHED, do="give the directory of the CA in ca_dir")
-    directory = CADirectory.open(path)
-    # A wrong passphrase is found now, not after something was revoked.
-    directory.signing_key(context.secret(wish.ca.passphrase))
-    refuse_clock_behind_ca(context, directory, revokes=wish.revokes)
+    do = "give the directory of the CA in ca_dir"
+    directory = open_ready_ca(context, wish.ca, path, do=do, revokes=wish.revokes)
     end = directory.ca_certificate.not_valid_after_utc
     if context.now() > end:
         raise NotReady(
@@ -71,10 +65,7 @@ def _look_at_ca(context: Context, wish: RevokeWish, directory: CADirectory) -> C
     _refuse_in_service_elsewhere(wish, directory, others, now)
     problem = ""
     try:
-        if directory.layout.crl.exists():
-            check_own_crl(
-                directory.layout.crl.read_bytes(), directory.ca_certificate, now=now, where=str(directory.layout.crl)
-            )
+        checked_crl(directory, now=now)
     except CertificateRefused as error:
         problem = "; ".join(error.problems)
     return CABefore(directory, found, newest_crl(directory), problem, others)
@@ -148,11 +139,7 @@ def look_at_crl_host(context: Context, address: HostAddress, directory: CADirect
             left=_UNTOUCHED,
             do="take it out of crl_hosts, or have it trust the CA first (02-issue-certificate, 03-trust-partner)",
         )
-    own: dict[str, OwnCertificate] = {}
-    for certificate, key in _FILES:
-        path = found.options.get(certificate, "")
-        if path and path not in own:
-            own[path] = observe_own_certificate(host, path, found.options.get(key, ""))
+    own = {own.path: own for own in observe_own_certificates(host, found.options).values()}
     crl_file = found.options.get("CRLFile", "")
     is_unread = bool(crl_file) and newer_than_daemon(host, found.layout, crl_file)
     return CrlHost(address, found, tuple(own.values()), is_unread)

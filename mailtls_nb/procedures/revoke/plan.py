@@ -15,6 +15,7 @@ from mailtls_nb.pki.index import Row, serial_text
 from mailtls_nb.plan import Plan, Step, sha256
 from mailtls_nb.procedures import store_steps
 from mailtls_nb.procedures.configuration import configuration_steps
+from mailtls_nb.procedures.healing import heal_step
 from mailtls_nb.procedures.host_look import HostLook
 from mailtls_nb.procedures.revoke.observation import CrlHost, RevokeBefore, crl_file_name
 from mailtls_nb.procedures.revoke.wish import RevokeWish
@@ -31,7 +32,7 @@ def revoke_plan(wish: RevokeWish, before: RevokeBefore) -> Plan:
     """The plan; empty while all is revoked and every host has the newest CRL. Raises NotReady."""
     interrupted = [host for host in before.hosts if host.look.layout.interrupted]
     if interrupted:
-        return Plan(RUNBOOK, wish.as_data(), tuple(_heal(host) for host in interrupted), _rests_on(before))
+        return Plan(RUNBOOK, wish.as_data(), tuple(heal_step(host.where) for host in interrupted), _rests_on(before))
     steps = [*_revocation(wish, before), *_signature(wish, before)]
     content = None if steps else _content(before)
     for host in before.hosts:
@@ -219,11 +220,6 @@ def _listed(rows: Sequence[Row], before: RevokeBefore) -> str:
         for row in rows[:_MOST_LISTED]
     ]
     return "; ".join(named) + (f"; and {len(rows) - _MOST_LISTED} more" if len(rows) > _MOST_LISTED else "")
-
-
-def _heal(host: CrlHost) -> Step:
-    sentence = "Put back what an interrupted run left half done; then look again and plan anew."
-    return Step("heal", host.where, "the interrupted change", sentence)
 
 
 def _reload(host: CrlHost) -> Step:

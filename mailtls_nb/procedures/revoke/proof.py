@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.observe.installed_crl import installed_crl
 from mailtls_nb.observe.maillog import mark_log
-from mailtls_nb.observe.message import logged_handshake
+from mailtls_nb.observe.message import logged_client
 from mailtls_nb.observe.openssl_verify import verified_by
-from mailtls_nb.observe.port25 import presented_on_port25
 from mailtls_nb.pki.crl import crl_number
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.procedures.procedure import Context
@@ -248,18 +247,10 @@ def _clients(context: Context, before: RevokeBefore) -> Iterator[Client]:
 
 
 def _word(context: Context, at: CrlHost, client: Client, expected: str) -> str:
-    """``verify=WORD`` as the host logs a connection of this client."""
+    """``verify=WORD`` as the host logs a connection of this client; empty: no firewall need let it through."""
     mark = mark_log(context.host(at.address), at.look.layout.log)
+    if client.where != at.where:
+        name = at.look.layout.canonical_name
+        return logged_client(client.host, client.path, mark, server=name, expected=expected)
     listener = smtp_listener(at.look.cf)
-    itself = client.where == at.where
-    seen = presented_on_port25(
-        client.host,
-        listener.address if itself else at.look.layout.canonical_name,
-        port=listener.port if itself else 25,
-        client_certificate=client.path,
-        identify=True,
-    )
-    if not seen.connected:
-        # No firewall need let one of our hosts reach the other.
-        return ""
-    return logged_handshake(mark, seen.seen_as, expected)
+    return logged_client(client.host, client.path, mark, server=listener.address, port=listener.port, expected=expected)

@@ -15,6 +15,7 @@ from mailtls_nb.pki.partner_crl import check_not_older
 from mailtls_nb.plan import Plan, Step
 from mailtls_nb.procedures import store_steps
 from mailtls_nb.procedures.configuration import configuration_steps
+from mailtls_nb.procedures.healing import heal_step
 from mailtls_nb.procedures.trust.demanded import rules_that_need
 from mailtls_nb.procedures.trust.observation import TrustBefore, offered_fingerprints
 from mailtls_nb.procedures.trust.wish import TrustWish
@@ -29,9 +30,7 @@ def trust_plan(wish: TrustWish, before: TrustBefore) -> Plan:
     """The plan; empty when the CA is trusted, or is not, as wished. Raises NotReady and CertificateRefused."""
     rests_on = {"sendmail": before.host.layout.version_text, "offered": offered_fingerprints(before.offered)}
     if before.host.layout.interrupted:
-        sentence = "Put back what an interrupted run left half done; then look again and plan anew."
-        heal = Step("heal", str(wish.host), "the interrupted change", sentence)
-        return Plan(RUNBOOK, wish.as_data(), (heal,), rests_on)
+        return Plan(RUNBOOK, wish.as_data(), (heal_step(str(wish.host)),), rests_on)
     planned = _planned(wish, before)
     steps = [*planned.files_and_links(), *planned.configuration()]
     if any(step.action == "build" for step in steps) or planned.needs_reload:
