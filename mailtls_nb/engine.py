@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from papermill.log import logger
 from traitlets import default
 
 from mailtls_nb.errors import BadParameter, NotReady
-from mailtls_nb.interruption import termination_interrupts
+from mailtls_nb.interruption import no_interruption, termination_interrupts
 from mailtls_nb.parameters import check_values, declared_parameters
 
 # What an interrupted cell gets to put things back before its kernel is killed, in seconds.
@@ -79,11 +80,13 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]
         execution_timeout: float | None = None,
         kernel_env: Mapping[str, str] | None = None,
         kernel_cwd: Path | None = None,
+        kernel_pass_fds: Sequence[int] = (),
         **_other: Any,
     ) -> None:
         """Run the cells; ``execution_timeout`` is for each cell, in seconds.
 
-        ``kernel_env`` is added to the kernel's environment, ``kernel_cwd`` is where it starts.
+        ``kernel_env`` is added to the kernel's environment, ``kernel_cwd`` is where it starts, ``kernel_pass_fds`` are
+        descriptors that it inherits under their numbers.
         Raises BadParameter, before a kernel is started, when a parameter is not declared.
         """
         refuse_undeclared_parameters(nb_man.nb)
@@ -101,6 +104,8 @@ class TruthfulEngine(NBClientEngine):  # type: ignore[misc]
         start: dict[str, Any] = {"env": {**os.environ, **(kernel_env or {})}}
         if kernel_cwd is not None:
             start["cwd"] = str(kernel_cwd)
+        if kernel_pass_fds:
+            start["pass_fds"] = tuple(kernel_pass_fds)
         with termination_interrupts():
             client.execute(**start)
 
@@ -180,7 +185,11 @@ class TruthfulClient(PapermillNotebookClient):  # type: ignore[misc]
         try:
             self._start_and_wait(cell, index)
         except KeyboardInterrupt:
-            self._end_cell()
+            with no_interruption():
+                # Whoever hung up reads nothing any more; what was begun is put back all the same.
+                with suppress(OSError):
+                    print(f"interrupted: what was begun is put back, in at most {GRACE_S:g} s", file=sys.stderr)
+                self._end_cell()
             raise
         assert self._cell is not None  # noqa: S101 # set before the first await
         if not self._cell.done():

@@ -333,7 +333,10 @@ class Transaction:
         left += "; the mail server was reloaded and answers" if greeting else "; the mail server was not touched"
         left += "".join(f"; {remark}" for remark in _kept(undone))
         do = error.do if isinstance(error, MailTLSError) else ""
-        raise ChangeFailed(what, left=left, do=do or "cure what failed, then run this again") from error
+        if not do:
+            asked = isinstance(error, KeyboardInterrupt)
+            do = "run this again when it suits" if asked else "cure what failed, then run this again"
+        raise ChangeFailed(what, left=left, do=do) from error
 
     def _not_back(self, what: str, error: BaseException | None, undone: Undone | None = None) -> ChangeFailed:
         problems, ways_out = [], ["cure that"]

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mailtls_nb import durable
 from mailtls_nb.errors import CADirectoryError
-from mailtls_nb.pki import cakey, durable
+from mailtls_nb.pki import cakey
 from mailtls_nb.pki.configuration import Layout, configured_layout, default_layout, openssl_cnf, parse, yes_or_no
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mailtls_nb.pki import cakey, durable
+from mailtls_nb import durable
+from mailtls_nb.pki import cakey
 from mailtls_nb.pki.configuration import openssl_cnf
 from mailtls_nb.pki.profiles import PrivateKey
 from mailtls_nb.secret import Secret

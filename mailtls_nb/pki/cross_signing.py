@@ -7,8 +7,8 @@ from datetime import datetime
 
 from cryptography import x509
 
+from mailtls_nb import durable
 from mailtls_nb.errors import CADirectoryError
-from mailtls_nb.pki import durable
 from mailtls_nb.pki.certificates import certificate_pem, is_ca, is_issued_by, key_info
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.succession import predecessor, successor

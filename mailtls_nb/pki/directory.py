@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mailtls_nb.errors import BadParameter, CADirectoryError, NotReady
+from mailtls_nb.locking import locked, locked_directory
 from mailtls_nb.names import DistinguishedName, openssl_dn
 from mailtls_nb.pki import adoption, cakey, compromised, creation, cross, profiles, recovery
 from mailtls_nb.pki.adoption import not_sound
 from mailtls_nb.pki.certificates import is_ca, key_info, names_of
 from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.index import Row, parse_rows, row_for, serial_text
-from mailtls_nb.pki.locking import locked, locked_directory
 from mailtls_nb.pki.profiles import KeyType, PrivateKey, Roles
 from mailtls_nb.secret import Secret
 
@@ -63,7 +63,7 @@ class CADirectory:
             name_constraints=name_constraints,
         )
         try:
-            with locked_directory(path.parent, wait_s=_WAIT_S):
+            with locked_directory(path.parent, wait_s=_WAIT_S, error=CADirectoryError):
                 # Another process may have been quicker.
                 if found := cls.existing(path, name, key_type, name_constraints):
                     return found
@@ -116,7 +116,7 @@ class CADirectory:
             layout, remarks = adoption.find_layout(path)
             certificate = x509.load_pem_x509_certificate(layout.certificate.read_bytes())
             if recovery.is_needed(layout):
-                with locked(layout.lock, doing="recovery", wait_s=_WAIT_S):
+                with locked(layout.lock, doing="recovery", wait_s=_WAIT_S, error=CADirectoryError):
                     recovery.recover(layout)
         except OSError as error:
             raise not_sound(f"{error.filename or path}: {error.strerror}", path) from error
@@ -271,7 +271,9 @@ class CADirectory:
     def _store(self, certificate: x509.Certificate, what: str, *, chosen_serial: bool, wait_s: float) -> None:
         """Write a new certificate and its row; CADirectoryError, with everything put back, where that fails."""
         try:
-            with locked(self.layout.lock, doing=f"issues a certificate for {what}", wait_s=wait_s):
+            with locked(
+                self.layout.lock, doing=f"issues a certificate for {what}", wait_s=wait_s, error=CADirectoryError
+            ):
                 recovery.recover(self.layout)
                 self._refuse_clash(certificate, whole_index=chosen_serial)
                 adoption.write_missing_configuration(self.layout, certificate)

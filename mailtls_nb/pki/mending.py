@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from mailtls_nb.pki import durable, revoking
+from mailtls_nb import durable
+from mailtls_nb.pki import revoking
 from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.cures import Cures, needed_cures, set_aside_text
 from mailtls_nb.pki.directory import CADirectory

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mailtls_nb import durable
 from mailtls_nb.errors import CADirectoryError
-from mailtls_nb.pki import durable
 from mailtls_nb.pki.configuration import Layout
 from mailtls_nb.pki.index import Row, parse_row, row_for, rows_holding, serial_text
 

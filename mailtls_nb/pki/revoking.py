@@ -13,15 +13,16 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mailtls_nb import durable
 from mailtls_nb.errors import CADirectoryError, NotReady
-from mailtls_nb.pki import durable, recovery
+from mailtls_nb.locking import locked
+from mailtls_nb.pki import recovery
 from mailtls_nb.pki.adoption import not_sound
 from mailtls_nb.pki.clock import refuse_clock_behind
 from mailtls_nb.pki.crl import check_crl_days, check_own_crl, crl_number, crl_pem, is_signed_by, sign_crl
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import Row, serial_text
 from mailtls_nb.pki.index_changes import IndexChange, Rewriting, refuse_missing
-from mailtls_nb.pki.locking import locked
 from mailtls_nb.pki.revocation import Reason, Revocation
 from mailtls_nb.secret import Secret
 
@@ -158,7 +159,7 @@ def _judged(rewriting: Rewriting, lines: Iterable[bytes]) -> Iterator[bytes]:
 def writing(ca: CADirectory, doing: str) -> Iterator[None]:
     """Hold the lock of the directory, whatever was left unfinished finished; OSError becomes CADirectoryError."""
     try:
-        with locked(ca.layout.lock, doing=doing, wait_s=_WAIT_S):
+        with locked(ca.layout.lock, doing=doing, wait_s=_WAIT_S, error=CADirectoryError):
             recovery.recover(ca.layout)
             yield
     except OSError as error:

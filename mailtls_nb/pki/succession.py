@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from mailtls_nb import durable
 from mailtls_nb.errors import CADirectoryError
-from mailtls_nb.pki import durable
 from mailtls_nb.pki.adoption import not_sound
 from mailtls_nb.pki.configuration import Layout, default_layout
 

@@ -1,4 +1,4 @@
-"""Writes that survive a crash: every change to a CA directory goes through here.
+"""Writes that survive a crash: every change to a CA directory and to the audit folder goes through here.
 
 A file appears whole or not at all: its bytes are written beside it, synced, renamed, and the directory synced.
 All functions raise OSError.
