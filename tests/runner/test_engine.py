@@ -177,6 +177,43 @@ def test_a_kernel_that_does_not_come_up_is_started_once_more(write_notebook: Wri
     assert every_status(path) == {"pending"}
 
 
+def test_a_kernel_inherits_descriptors_also_when_it_is_started_once_more(
+    write_notebook: WriteNotebook, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, pathlib, sys\n"
+        "if 'ipykernel_launcher' in sys.orig_argv:\n"
+        "    os.write(int(os.environ['FD']), b'started ')\n"
+        "    first = pathlib.Path(os.environ['FIRST'])\n"
+        "    if not first.exists():\n"
+        "        first.touch(); os._exit(1)\n"
+    )
+    read_end, write_end = os.pipe()
+    environment = {"PYTHONPATH": str(tmp_path), "FD": str(write_end), "FIRST": str(tmp_path / "first")}
+    path = write_notebook("import os; os.write(int(os.environ['FD']), b'told')")
+    with os.fdopen(read_end, "rb") as told:
+        try:
+            execute(path, kernel_env=environment, kernel_pass_fds=(write_end,))
+        finally:
+            os.close(write_end)
+        assert told.read() == b"started started told"
+
+
+def test_a_kernel_inherits_no_descriptor_unasked(write_notebook: WriteNotebook) -> None:
+    """The pipe is among the kernel's files when it is handed on only."""
+    read_end, write_end = os.pipe()
+    files = "[os.path.realpath(f'/proc/self/fd/{number}') for number in range(256)]"
+    path = write_notebook(f"import os; print(any('pipe:[{os.fstat(write_end).st_ino}]' in file for file in {files}))")
+    try:
+        execute(path, kernel_pass_fds=(write_end,))
+        assert printed(path) == "True\n"
+        execute(path)
+        assert printed(path) == "False\n"
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
 def test_the_kernel_gets_its_own_folder_and_environment(write_notebook: WriteNotebook, tmp_path: Path) -> None:
     path = write_notebook("import os; print(os.getcwd(), os.environ['MAILTLS_HEADLESS'])")
     before = Path.cwd()
