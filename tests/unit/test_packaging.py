@@ -12,6 +12,8 @@ from pathlib import Path
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+# What conda-forge calls by another name than PyPI. (Its `playwright` is the Node.js program.)
+CONDA_NAMES = {"playwright-python": "playwright"}
 
 
 def bounds(requirements: list[str]) -> dict[str, str]:
@@ -34,11 +36,13 @@ def test_environment_yml_asks_for_what_pyproject_asks_for() -> None:
             "pip",
         ]
     )
-    environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
-    assert bounds(environment["dependencies"]) == wanted
+    dependencies = yaml.safe_load((CHECKOUT / "environment.yml").read_text())["dependencies"]
+    (by_pip,) = (entry["pip"] for entry in dependencies if isinstance(entry, dict))
+    by_conda = bounds([entry for entry in dependencies if isinstance(entry, str)])
+    assert bounds(by_pip) | {CONDA_NAMES.get(name, name): bound for name, bound in by_conda.items()} == wanted
 
 
-def test_the_wheel_holds_the_runbooks_and_the_testbeds_images(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_runbooks_the_pages_and_the_testbeds_images(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
     (wheel,) = tmp_path.iterdir()
@@ -51,6 +55,13 @@ def test_the_wheel_holds_the_runbooks_and_the_testbeds_images(tmp_path: Path) ->
         for image in ("image", "guest_image")
         for path in (CHECKOUT / testbed / image).iterdir()
     }
+    audit = CHECKOUT / "mailtls_nb" / "audit"
+    pages = {
+        path.relative_to(CHECKOUT).as_posix()
+        for pattern in ("*.html", "*.j2", "*.json")
+        for path in audit.rglob(pattern)
+    }
     assert runbooks
     assert images
-    assert runbooks | images <= names
+    assert len(pages) == 4
+    assert runbooks | images | pages <= names
