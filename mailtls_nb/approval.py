@@ -12,6 +12,9 @@ from typing import Any
 from mailtls_nb.errors import BadParameter, StaleApproval
 from mailtls_nb.plan import Plan
 
+# The parts of a plan that its steps follow from, in an operator's words.
+_WORDS = {"runbook": "another runbook", "wish": "asked for", "rests_on": "found there"}
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -82,9 +85,9 @@ def check_still(plan: Plan, latest: Plan, where: str) -> None:
 def what_changed(earlier: Mapping[str, Any], plan: Plan) -> str:
     """How a plan differs from an earlier one, given as JSON data."""
     now = json.loads(json.dumps(plan.as_data()))
-    changed = [key for key in ("runbook", "wish", "rests_on") if earlier.get(key) != now[key]]
+    changed = [key for key in _WORDS if earlier.get(key) != now[key]]
     details = [
-        f"{key}: {name} was {earlier.get(key, {}).get(name, 'absent')}, is {now[key].get(name, 'absent')}"
+        f"{_WORDS[key]}: {name} was {earlier.get(key, {}).get(name, 'absent')}, is {now[key].get(name, 'absent')}"
         for key in changed
         if key != "runbook"
         for name in sorted({*earlier.get(key, {}), *now[key]})

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mailtls_nb.audit.folder import default_audit_dir
+from mailtls_nb.audit.listing import INDEX_NAME
 from mailtls_nb.errors import MailTLSError
 from mailtls_nb.runner import run_runbook
 from mailtls_nb.testbed import Testbed
@@ -49,7 +50,7 @@ def main() -> int:
         status = run_runbook(runbook, given, started_from=Path.cwd(), json_output=False)
         if status != 0:
             return status
-    print(f"The records, with a page for each run (notebook.html), are in {default_audit_dir()}")
+    print(f"The list of all runs, with a page for each: {default_audit_dir() / INDEX_NAME}")
     return 0
 
 

@@ -17,26 +17,29 @@ import hashlib
 import json
 import os
 import pwd
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
-
-import jsonschema
+from typing import TYPE_CHECKING, Any, Literal
 
 import mailtls_nb
-from mailtls_nb.errors import FileAccessFailed, MailTLSError, NotReady
+from mailtls_nb import durable
+from mailtls_nb.errors import FileAccessFailed, MailTLSError, NotReady, printable
 from mailtls_nb.finding import counts
 from mailtls_nb.plan import Plan
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 # A name, not an address: nothing is fetched from it.
 PREDICATE_TYPE = "https://mailtls-nb.example/runbook-run/v1"
 
 FILE_NAME = "record.json"
+SIGNATURE_NAME = "record.json.sig"
+DRAFT_NAME = ".record.json"
 INTERRUPTED = "interrupted"
 
 Outcome = Literal["changed", "unchanged", "planned", "failed"]
@@ -61,6 +64,9 @@ class Operator:
     login: str
     origin: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.login} ({self.origin})" if self.origin else self.login
+
     @classmethod
     def of_this_process(cls) -> Operator:
         """The login of this process's user, and what sudo and sshd left in the environment."""
@@ -70,7 +76,8 @@ class Operator:
             login = f"uid {os.getuid()}"
         sudo = os.environ.get("SUDO_USER", "")
         ssh = os.environ.get("SSH_CONNECTION", "").partition(" ")[0]
-        return cls(login, " ".join(f"{how}:{who}" for how, who in (("sudo", sudo), ("ssh", ssh)) if who))
+        origin = " ".join(f"{how}:{who}" for how, who in (("sudo", sudo), ("ssh", ssh)) if who)
+        return cls(printable(login), printable(origin))
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,27 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Previous:
+    """What stood in the audit folder's chain before this record, so that its signature covers that too.
+
+    ``n`` and ``entry`` are the number and the SHA-256 of the line of log.jsonl before this record's own; ``record`` is
+    the SHA-256 of the record that ended last, or None for the first.
+    """
+
+    n: int
+    entry: str
+    record: str | None
+
+
+@dataclass(frozen=True)
 class Record:
     """What record.json says. Members hold JSON data; ``started`` and ``ended`` are RFC 3339 in UTC.
 
-    ``findings`` is None for a run that judged no host.
+    ``findings`` is None for a run that judged no host. ``undone`` says what an interrupted run had left and this one
+    put back first. ``machine`` is the host name of where the runbook ran, and
+    ``versions`` what it ran on. ``sealed`` tells that a signature lies beside the record, of the key with the
+    fingerprint ``signed_by`` (``SHA256:...``, as ssh-keygen shows it); otherwise ``unsigned_because`` says why there is
+    none.
     """
 
     runbook: RunbookSource
@@ -129,8 +153,22 @@ class Record:
     claims: Sequence[Mapping[str, Any]] = ()
     findings: Sequence[Mapping[str, str]] | None = None
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    undone: Sequence[str] = ()
+    machine: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    previous: Previous | None = None
     sealed: bool = False
+    signed_by: str = ""
+    unsigned_because: str = "the run has not ended"
     subject: Sequence[Subject] = ()
+
+    @property
+    def hosts_named(self) -> tuple[str, ...]:
+        """The hosts of the run: those that it saw, or, where it failed before that, those that it was given."""
+        if self.hosts or self.outcome != "failed":
+            return tuple(self.hosts)
+        given = (str(self.parameters.get(name, "")) for name in ("host", "hosts", "crl_hosts"))
+        return tuple(host for text in given for host in text.replace(" ", "").split(",") if host)
 
     @property
     def exit_status(self) -> int:
@@ -163,27 +201,36 @@ class Record:
         Raises jsonschema.ValidationError for a record that is not of its schema, FileAccessFailed when it
         cannot be written; what was there stays.
         """
+        return self._put(folder, FILE_NAME)
+
+    def write_draft(self, folder: Path) -> Path:
+        """As ``write``, but into a hidden file that only says what the notebook itself saw of its end.
+
+        record.json stays what the chain knows of the run until the whole run has ended.
+        """
+        return self._put(folder, DRAFT_NAME)
+
+    def as_bytes(self) -> bytes:
+        """What the file holds; raises jsonschema.ValidationError for a record that is not of its schema."""
         statement = self.as_statement()
         _validator().validate(statement)
-        # ASCII only: what a host printed may be no UTF-8.
-        data = json.dumps(statement, indent=2).encode() + b"\n"
-        path = folder / FILE_NAME
+        return in_json(statement)
+
+    def _put(self, folder: Path, name: str) -> Path:
+        data, path = self.as_bytes(), folder / name
         try:
-            descriptor, temporary = tempfile.mkstemp(prefix=".record-", dir=folder)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(descriptor)
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            durable.write(path, data, mode=0o600)
         except OSError as error:
             raise FileAccessFailed(
                 f"{path} cannot be written: {error.strerror}", left="the record is as it was"
             ) from error
         return path
+
+
+def in_json(statement: Mapping[str, Any]) -> bytes:
+    """A statement as it stands in its file."""
+    # ASCII only: what a host printed may be no UTF-8.
+    return json.dumps(statement, indent=2).encode() + b"\n"
 
 
 def begin(
@@ -193,9 +240,13 @@ def begin(
     operator: Operator,
     started: datetime,
     git_commit: str = "",
+    machine: str = "",
+    versions: Mapping[str, str] | None = None,
 ) -> Record:
     """The record of a run that begins: failed, until finish() says otherwise."""
     return Record(
+        machine=machine,
+        versions=dict(versions or {}),
         runbook=runbook,
         parameters=dict(parameters),
         operator=operator,
@@ -237,29 +288,27 @@ def load(path: Path) -> Record:
     """Read record.json; raises NotReady when it is not there or not of its schema."""
     try:
         statement = json.loads(path.read_bytes())
-        _validator().validate(statement)
-    except (OSError, ValueError, jsonschema.ValidationError) as error:
-        raise NotReady(f"{path} is not a record: {getattr(error, 'message', error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise NotReady(f"{path} is not a record: {error}") from error
+    for problem in _validator().iter_errors(statement):
+        raise NotReady(f"{path} is not a record: {problem.message}")
     predicate = dict(statement["predicate"])
-    error_data, approval = predicate.pop("error"), predicate.pop("approval")
+    error_data, approval, previous = (predicate.pop(name) for name in ("error", "approval", "previous"))
     return Record(
         runbook=RunbookSource(**predicate.pop("runbook")),
         operator=Operator(**predicate.pop("operator")),
         error=RunError(**error_data) if error_data else None,
         approval=Approval(**approval) if approval else None,
+        previous=Previous(**previous) if previous else None,
         subject=tuple(Subject(s["name"], s["digest"]["sha256"]) for s in statement["subject"]),
         **predicate,
     )
 
 
 def subjects(folder: Path, *, leave_out: Sequence[str] = ()) -> tuple[Subject, ...]:
-    """The files of a run folder with their digests, sorted by name; hidden files, the record and its seal left out."""
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith(".")
-    )
-    kept = [name for name in names if name not in {FILE_NAME, f"{FILE_NAME}.sig", *leave_out}]
+    """The files of a run folder with their digests, sorted by name; the record, its draft and its seal left out."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    kept = [name for name in names if name not in {FILE_NAME, DRAFT_NAME, SIGNATURE_NAME, *leave_out}]
     return tuple(Subject(name, hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in kept)
 
 
@@ -271,6 +320,9 @@ def rfc3339(moment: datetime) -> str:
 
 
 @functools.cache
-def _validator() -> jsonschema.Draft202012Validator:
+def _validator() -> Draft202012Validator:
+    # Late: with all that belongs to it, this import takes two seconds, and most commands need no record.
+    from jsonschema import Draft202012Validator
+
     schema = json.loads((files("mailtls_nb") / "record.schema.json").read_text(encoding="utf-8"))
-    return jsonschema.Draft202012Validator(schema)
+    return Draft202012Validator(schema)

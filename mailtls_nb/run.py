@@ -16,7 +16,9 @@ from typing import Any
 
 from mailtls_nb import __version__, record
 from mailtls_nb.approval import Approval, decide, what_changed
-from mailtls_nb.audit.folder import CommandLog, run_folder
+from mailtls_nb.audit.folder import COMMANDS_NAME, CommandLog
+from mailtls_nb.audit.leaks import secret_channel
+from mailtls_nb.audit.recording import Recording
 from mailtls_nb.display import (
     Report,
     Section,
@@ -33,7 +35,8 @@ from mailtls_nb.hosts.address import HostAddress
 from mailtls_nb.hosts.base import Host
 from mailtls_nb.hosts.local import LocalHost
 from mailtls_nb.hosts.recorded import RecordedHost
-from mailtls_nb.library import Runbook, find, git_commit
+from mailtls_nb.interruption import one_interruption
+from mailtls_nb.library import Runbook, find
 from mailtls_nb.parameters import check_values
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures import PROCEDURES
@@ -85,24 +88,22 @@ class Run:
         self, runbook: Runbook, procedure: Observing[Any, Any], wish: Any, values: Mapping[str, str | int]
     ) -> None:
         self._runbook, self._procedure, self._wish, self._values = runbook, procedure, wish, values
-        started = _now()
-        self._folder = run_folder(str(values["audit_dir"]), started, runbook.id, procedure.target(values))
-        self._log = CommandLog(self._folder / "commands.jsonl")
+        secret_channel.take_over()
+        self._recording = Recording.of(runbook, values, procedure.target(values))
+        self._log = CommandLog(self._recording.folder / COMMANDS_NAME)
         self._testbed_up: Testbed | None = None
         self._secrets: dict[SecretReference, Secret] = {}
         self._context = Context(
-            self._folder, self._host, self._recorded(LocalHost(name="here")), _now, self._testbed, self._secret
+            self._recording.folder,
+            self._host,
+            self._recorded(LocalHost(name="here")),
+            _now,
+            self._testbed,
+            self._secret,
         )
-        self._record = record.begin(
-            runbook=record.RunbookSource(runbook.id, runbook.digest),
-            parameters=values,
-            operator=record.Operator.of_this_process(),
-            started=started,
-            git_commit=git_commit(),
-        )
-        self._record.write(self._folder)
         self._before: Any = None
         self._plan: Plan | None = None
+        self._undone: tuple[Section, ...] = ()
         self._approval: Approval | None = None
         self._applied: Applied | None = None
         self._failure: BaseException | None = None
@@ -118,7 +119,7 @@ class Run:
         with self._step():
             self._before = self._procedure.observe(self._context, self._wish)
             observed = self._procedure.observed(self._wish, self._before)
-            self._record = replace(self._record, hosts=observed.hosts)
+            self._recording.note(hosts=observed.hosts)
             return observed_report(observed)
 
     def findings(self) -> Report:
@@ -128,7 +129,7 @@ class Run:
                 raise NotReady("this runbook judges no host", do="run 07-check-host")
             self._need(self._before is not None, "observe")
             findings: tuple[Finding, ...] = self._procedure.findings(self._wish, self._before)
-            self._record = replace(self._record, findings=[finding.as_data() for finding in findings])
+            self._recording.note(findings=[finding.as_data() for finding in findings])
             self._procedure.publish(self._wish, self._before, findings)
             words = in_words(counts(finding.severity for finding in findings))
             self._applied = Applied("unchanged", f"nothing was touched; {words}", ())
@@ -140,7 +141,7 @@ class Run:
         with self._step():
             self._need(self._before is not None, "observe")
             self._plan = self._change.plan(self._wish, self._before)
-            self._record = replace(self._record, plan=record.plan_data(self._plan))
+            self._recording.note(plan=record.plan_data(self._plan))
             return plan_report(self._plan)
 
     def impact(self) -> Report:
@@ -154,9 +155,12 @@ class Run:
         with self._step():
             plan = self._needed_plan()
             self._approval = decide(
-                str(self._values["approve"]), plan, is_testbed=self._wish.is_testbed, audit_dir=self._folder.parent
+                str(self._values["approve"]),
+                plan,
+                is_testbed=self._wish.is_testbed,
+                audit_dir=self._recording.folder.parent,
             )
-            self._record = replace(self._record, approval=record.Approval(self._approval.approve, self._approval.how))
+            self._recording.note(approval=record.Approval(self._approval.approve, self._approval.how))
             return Report(self._approval.sentence, [])
 
     def apply(self) -> Report:
@@ -181,7 +185,7 @@ class Run:
             self._finish(self._applied.outcome)
         if self._failure is not None:
             return Report("Failed: the verdict below says what, and what was put back.", [])
-        return Report(_headline(self._needed_applied()), [])
+        return Report(_headline(self._needed_applied()), self._undone)
 
     def evidence(self) -> Report:
         """What was observed after, claim by claim, positives and negatives."""
@@ -208,30 +212,31 @@ class Run:
         """Refuse after an earlier failure; record a failure. ``keep`` leaves it to the verdict to raise."""
         if self._failure is not None:
             raise NotReady("an earlier step of this run failed, so nothing more is done") from self._failure
-        try:
-            yield
-        except BaseException as error:
-            self._failure = error
-            told = record.RunError.of(error)
-            if not keep and isinstance(error, MailTLSError):
-                # Only apply touches anything: whatever fails before it ends with the status that says so.
-                told = replace(told, exit_status=2)
-            self._finish("failed", told)
-            if not keep or not isinstance(error, MailTLSError):
-                raise
+        if self._recording.has_ended:
+            raise NotReady(
+                "this run has ended, and its record is written", do="run the notebook anew from its first cell"
+            )
+        with one_interruption():
+            try:
+                yield
+            except BaseException as error:
+                self._failure = error
+                told = record.RunError.of(error)
+                if not keep and isinstance(error, MailTLSError):
+                    # Only apply touches anything: whatever fails before it ends with the status that says so.
+                    told = replace(told, exit_status=2)
+                self._finish("failed", told)
+                if not keep or not isinstance(error, MailTLSError):
+                    raise
 
     def _finish(self, outcome: record.Outcome, error: record.RunError | None = None) -> None:
-        finished = record.finish(
-            self._record,
-            ended=_now(),
+        self._recording.end(
+            {reference.parameter: secret for reference, secret in self._secrets.items()},
             outcome=outcome,
             error=error,
             claims=[claim.as_data() for claim in self._claims()],
             artifacts=dict(self._applied.artifacts) if self._applied else {},
-            # The notebook is still being written; `mailtls-nb run` adds it and its page.
-            subject=record.subjects(self._folder, leave_out=("notebook.ipynb", "notebook.html")),
         )
-        finished.write(self._folder)
 
     def _claims(self) -> tuple[Claim, ...]:
         """What was judged, also where the verdict failed and the change was undone for it."""
@@ -244,15 +249,19 @@ class Run:
 
     def _latest(self, plan: Plan, approval: Approval) -> Plan:
         """The plan that holds now: made anew where an interrupted change had to be undone first."""
-        if not self._change.heal(self._context, self._wish, self._before):
+        undone = self._change.heal(self._context, self._wish, self._before)
+        if not undone:
             return plan
+        self._recording.note(undone=undone)
+        self._undone = (Section("Put back first, since a run was interrupted here", text="\n".join(undone)),)
         self._before = self._procedure.observe(self._context, self._wish)
         latest = self._change.plan(self._wish, self._before)
         if latest.digest == plan.digest:
             return plan
         if approval.how != "digest":
             self._plan = latest
-            self._record = replace(self._record, plan=record.plan_data(latest))
+            self._recording.note(plan=record.plan_data(latest))
+            self._undone += (Section("The plan that was made anew then"), *plan_report(latest).sections)
             return latest
         raise StaleApproval(
             "an interrupted change was undone first; since then: " + what_changed(plan.as_data(), latest),
@@ -288,7 +297,10 @@ class Run:
 
     def _secret(self, reference: SecretReference) -> Secret:
         if reference not in self._secrets:
-            self._secrets[reference] = reference.resolve(lambda: self._testbed().passphrase())
+            secret = reference.resolve(lambda: self._testbed().passphrase())
+            # Before anything can write it down: what the run writes is searched for it.
+            secret_channel.tell(reference.parameter, secret)
+            self._secrets[reference] = secret
         return self._secrets[reference]
 
     def _testbed(self) -> Testbed:

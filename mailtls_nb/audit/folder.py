@@ -13,6 +13,10 @@ from pathlib import Path
 from mailtls_nb.errors import BadParameter, FileAccessFailed, NotReady
 from mailtls_nb.library import checkout
 
+NOTEBOOK_NAME = "notebook.ipynb"
+PAGE_NAME = "notebook.html"
+COMMANDS_NAME = "commands.jsonl"
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9.]+")
 
 
@@ -22,9 +26,9 @@ def stamp(now: datetime) -> str:
 
 
 def folder_name(now: datetime, runbook: str, target: str) -> str:
-    """``<UTC stamp>-<runbook>-<target>``, the target reduced to letters, digits, points and hyphens."""
-    safe = _UNSAFE.sub("-", target).strip("-.")[:80]
-    return "-".join(part for part in (stamp(now), runbook, safe) if part)
+    """``<UTC stamp>-<runbook>-<target>``, both reduced to letters, digits, points and hyphens."""
+    safe = (_UNSAFE.sub("-", part).strip("-.")[:80] for part in (runbook, target))
+    return "-".join(part for part in (stamp(now), *safe) if part)
 
 
 def default_audit_dir() -> Path:
@@ -60,14 +64,6 @@ def create_run_folder(audit_dir: Path, now: datetime, runbook: str, target: str)
             do="give audit_dir, or set MAILTLS_AUDIT_DIR, to a directory where you may write",
         ) from error
     return folder
-
-
-def run_folder(audit_dir: str, now: datetime, runbook: str, target: str) -> Path:
-    """The folder of this run: the one that ``mailtls-nb run`` made ($MAILTLS_RUN_FOLDER), else a new one."""
-    made = os.environ.get("MAILTLS_RUN_FOLDER", "")
-    if made:
-        return Path(made)
-    return create_run_folder(Path(audit_dir) if audit_dir else default_audit_dir(), now, runbook, target)
 
 
 class CommandLog:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cryptography import x509
 
+from mailtls_nb import durable
 from mailtls_nb.errors import FileAccessFailed, printable
 from mailtls_nb.finding import Finding
 from mailtls_nb.names import openssl_dn
-from mailtls_nb.pki import durable
 from mailtls_nb.pki.certificates import dns_names, extended_key_usage, fingerprint
 from mailtls_nb.procedures.check.ending import endings
 from mailtls_nb.procedures.check.findings import findings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mailtls_nb.apply.transaction import heal
 from mailtls_nb.names import is_within, openssl_dn
 from mailtls_nb.plan import Plan
 from mailtls_nb.procedures.enforce.look import look
@@ -11,6 +10,7 @@ from mailtls_nb.procedures.enforce.plan import RUNBOOK, enforce_plan
 from mailtls_nb.procedures.enforce.proof import oracle_claims
 from mailtls_nb.procedures.enforce.put_into_force import put_into_force
 from mailtls_nb.procedures.enforce.wish import EnforceWish, read_wish
+from mailtls_nb.procedures.healing import heal_hosts
 from mailtls_nb.procedures.procedure import Applied, Context, Facts, Observed, Procedure, Values
 from mailtls_nb.sendmail.impact import Impact
 
@@ -44,11 +44,8 @@ class EnforceAccess(Procedure[EnforceWish, EnforceBefore]):
     def impact(self, wish: EnforceWish, before: EnforceBefore) -> Impact | None:  # noqa: ARG002
         return before.impact
 
-    def heal(self, context: Context, wish: EnforceWish, before: EnforceBefore) -> bool:
-        if not before.layout.interrupted:
-            return False
-        heal(context.host(wish.host), before.layout)
-        return True
+    def heal(self, context: Context, wish: EnforceWish, before: EnforceBefore) -> tuple[str, ...]:
+        return heal_hosts([(context.host(wish.host), before.layout)])
 
     def apply(self, context: Context, wish: EnforceWish, before: EnforceBefore, plan: Plan) -> Applied:
         before, claims, flushed = put_into_force(context, wish, before, plan)

@@ -16,9 +16,11 @@ def heal_step(where: str) -> Step:
     return Step("heal", where, "the interrupted change", sentence)
 
 
-def heal_hosts(hosts: Iterable[tuple[Host, Layout]]) -> bool:
-    """Put back what was left on any of them; True when there was something. Raises as `heal`."""
-    interrupted = [(host, layout) for host, layout in hosts if layout.interrupted]
-    for host, layout in interrupted:
-        heal(host, layout)
-    return bool(interrupted)
+def heal_hosts(hosts: Iterable[tuple[Host, Layout]]) -> tuple[str, ...]:
+    """Put back what was left on any of them, and say what; empty where nothing was. Raises as `heal`."""
+    said: list[str] = []
+    for host, layout in hosts:
+        if layout.interrupted:
+            done = heal(host, layout) or ("what an interrupted run had left was put back meanwhile",)
+            said += [f"{host.name}: {what}" for what in done]
+    return tuple(said)

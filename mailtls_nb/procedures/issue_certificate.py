@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cryptography import x509
 
-from mailtls_nb.apply.transaction import heal
 from mailtls_nb.errors import NotReady
 from mailtls_nb.pki.certificates import certificate_pem
 from mailtls_nb.plan import Plan
+from mailtls_nb.procedures.healing import heal_hosts
 from mailtls_nb.procedures.issue.facts import certificate_facts, in_words
 from mailtls_nb.procedures.issue.look import look
 from mailtls_nb.procedures.issue.observation import HostBefore
@@ -61,11 +61,8 @@ class IssueCertificate(Procedure[IssueWish, IssueBefore]):
             return sign_plan(wish, before)
         return request_plan(wish, before) if wish.way == "request" else install_plan(wish, before)
 
-    def heal(self, context: Context, wish: IssueWish, before: IssueBefore) -> bool:
-        if not isinstance(before, HostBefore) or not before.layout.interrupted:
-            return False
-        heal(context.host(wish.host), before.layout)
-        return True
+    def heal(self, context: Context, wish: IssueWish, before: IssueBefore) -> tuple[str, ...]:
+        return heal_hosts([(context.host(wish.host), before.layout)] if isinstance(before, HostBefore) else [])
 
     def apply(self, context: Context, wish: IssueWish, before: IssueBefore, plan: Plan) -> Applied:
         if isinstance(before, SignBefore):

@@ -138,9 +138,9 @@ class Procedure(Observing[W, B]):
         """Whom the change would have met in the past, where the runbook demands something of others."""
         return None
 
-    def heal(self, context: Context, wish: W, before: B) -> bool:  # noqa: ARG002
-        """Undo what an interrupted run left on a host; True when there was something, and all is to be seen anew."""
-        return False
+    def heal(self, context: Context, wish: W, before: B) -> tuple[str, ...]:  # noqa: ARG002
+        """Undo what an interrupted run left on a host, and say what; then all is to be seen anew."""
+        return ()
 
     @abstractmethod
     def apply(self, context: Context, wish: W, before: B, plan: Plan) -> Applied:

@@ -56,7 +56,7 @@ class RenewCertificate(Procedure[RenewWish, RenewBefore]):
     def plan(self, wish: RenewWish, before: RenewBefore) -> Plan:
         return renew_plan(wish, before)
 
-    def heal(self, context: Context, wish: RenewWish, before: RenewBefore) -> bool:
+    def heal(self, context: Context, wish: RenewWish, before: RenewBefore) -> tuple[str, ...]:
         return heal_hosts([(context.host(wish.host), before.layout)])
 
     def apply(self, context: Context, wish: RenewWish, before: RenewBefore, plan: Plan) -> Applied:  # noqa: ARG002

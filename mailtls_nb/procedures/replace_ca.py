@@ -57,7 +57,7 @@ class ReplaceCA(Procedure[ReplaceWish, ReplaceBefore]):
     def plan(self, wish: ReplaceWish, before: ReplaceBefore) -> Plan:
         return replace_plan(wish, before)
 
-    def heal(self, context: Context, wish: ReplaceWish, before: ReplaceBefore) -> bool:  # noqa: ARG002
+    def heal(self, context: Context, wish: ReplaceWish, before: ReplaceBefore) -> tuple[str, ...]:  # noqa: ARG002
         return heal_hosts((context.host(host.address), host.look.layout) for host in before.hosts)
 
     def apply(self, context: Context, wish: ReplaceWish, before: ReplaceBefore, plan: Plan) -> Applied:

@@ -50,7 +50,7 @@ class RevokeCertificate(Procedure[RevokeWish, RevokeBefore]):
     def plan(self, wish: RevokeWish, before: RevokeBefore) -> Plan:
         return revoke_plan(wish, before)
 
-    def heal(self, context: Context, wish: RevokeWish, before: RevokeBefore) -> bool:  # noqa: ARG002
+    def heal(self, context: Context, wish: RevokeWish, before: RevokeBefore) -> tuple[str, ...]:  # noqa: ARG002
         return heal_hosts((context.host(host.address), host.look.layout) for host in before.hosts)
 
     def apply(self, context: Context, wish: RevokeWish, before: RevokeBefore, plan: Plan) -> Applied:

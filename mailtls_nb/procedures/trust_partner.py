@@ -50,7 +50,7 @@ class TrustPartner(Procedure[TrustWish, TrustBefore]):
     def plan(self, wish: TrustWish, before: TrustBefore) -> Plan:
         return trust_plan(wish, before)
 
-    def heal(self, context: Context, wish: TrustWish, before: TrustBefore) -> bool:
+    def heal(self, context: Context, wish: TrustWish, before: TrustBefore) -> tuple[str, ...]:
         return heal_hosts([(context.host(wish.host), before.host.layout)])
 
     def apply(self, context: Context, wish: TrustWish, before: TrustBefore, plan: Plan) -> Applied:

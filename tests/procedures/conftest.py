@@ -79,9 +79,9 @@ class Runbooks:
 
     def disturbed(self, meanwhile: Callable[[], None], runbook: str, **given: str | int) -> Ran:
         """Run it while something else happens between approval and change."""
-        folders = set(self.audit_dir.glob("*"))
+        folders = set(self.audit_dir.glob("*/"))
         run = self.bind(runbook, **given)
-        (folder,) = set(self.audit_dir.glob("*")) - folders
+        (folder,) = set(self.audit_dir.glob("*/")) - folders
         shown: dict[str, str] = {}
         error: MailTLSError | None = None
         try:

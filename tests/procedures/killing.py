@@ -15,8 +15,8 @@ from typing import Any
 
 from cryptography import x509
 
+from mailtls_nb import durable
 from mailtls_nb.hosts.recorded import RecordedHost
-from mailtls_nb.pki import durable
 from mailtls_nb.pki.directory import CADirectory
 from tests.procedures.conftest import Machine, Runbooks
 
@@ -84,10 +84,17 @@ class KillingRun:
         RecordedHost.run = counted(RecordedHost.run, _command)  # type: ignore[method-assign]
         for name in ("write", "write_pieces", "append", "remove", "truncate"):
             what = f"CA: {name.partition('_')[0]} "
-            setattr(durable, name, counted(getattr(durable, name), lambda path, *_, w=what: _file(w, path)))
+            setattr(durable, name, counted(getattr(durable, name), lambda path, *_, w=what: self._file(w, path)))
         for name in _CHANGING & set(vars(self.procedure)):
             setattr(self.procedure, name, beginning(getattr(self.procedure, name)))
         self.runbooks(self.runbook, **self.given)
+
+    def _file(self, what: str, path: Path) -> str:
+        """What is done to a file of a CA directory; nothing counts before that has its name (test_crash.py does that).
+
+        Nor does the audit folder, which tests/audit kills in.
+        """
+        return "" if ".creating" in str(path) or path.is_relative_to(self.runbooks.audit_dir) else what + path.suffix
 
 
 # The functions with which the changes of runbooks begin, by which a procedure's module knows them.
@@ -114,11 +121,6 @@ def killed_on_and_on(killing: KillingRun, check: Callable[[], None]) -> list[str
         else:
             # Less is left to do since the last kill: on from where this run did something else.
             point, before = len(same) + 1, same
-
-
-def _file(what: str, path: Path) -> str:
-    """What is done to a file of a CA directory; nothing counts before that has its name (test_crash.py kills there)."""
-    return "" if ".creating" in str(path) else what + path.suffix
 
 
 def _command(_host: RecordedHost, argv: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ def test_a_digest_of_another_plan_is_refused_and_the_difference_is_named(
     relay = machines.relay
     wish = runbooks("02", approve=shown.digest, valid_days=30)
     assert wish.exit_status == 2
-    assert "wish: valid_days was 365, is 30" in wish.said
+    assert "asked for: valid_days was 365, is 30" in wish.said
     relay.sh("cp -p /etc/mail/sendmail.mc /tmp/mc && echo 'dnl # a new line' >>/etc/mail/sendmail.mc")
     relay.sh("mkdir -m 700 /etc/mail/certs")
     try:

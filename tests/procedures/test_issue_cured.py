@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from mailtls_nb import durable
 from mailtls_nb.apply.transaction import Transaction
 from mailtls_nb.errors import CommandFailed
-from mailtls_nb.pki import durable, mending
+from mailtls_nb.pki import mending
 from mailtls_nb.pki.directory import CADirectory
 from mailtls_nb.pki.index import serial_text
 from mailtls_nb.testbed import Testbed

@@ -113,7 +113,7 @@ def test_a_plan_that_holds_no_more_is_refused(
     assert renew(approve="").digest == shown.digest
     other = renew(approve=shown.digest, revoke_old="yes")
     assert other.exit_status == 2
-    assert "wish: revoke_old was no, is yes" in other.said
+    assert "asked for: revoke_old was no, is yes" in other.said
     # Somebody else renews it.
     relay.age(ca, pristine.passphrase(), 341)
     state = machines.relay.tree(), listing(ca.path)

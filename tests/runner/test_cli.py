@@ -69,7 +69,7 @@ def test_a_killed_run_does_not_look_done(write_notebook: WriteNotebook, tmp_path
     wait_for(tmp_path / "reached")
     process.kill()
     process.wait()
-    (folder,) = audit_dir.iterdir()
+    (folder,) = audit_dir.glob("*/")
     record = load(folder / "record.json")
     assert (record.outcome, record.ended) == ("failed", None)
 
@@ -132,11 +132,11 @@ def test_yaml_values_stay_as_they_were_typed_and_p_goes_before_them(
     (tmp_path / "given.yaml").write_text("a: no\nb: 0012\nc: 2026-01-01\nd: ~\ne: 'x # y'\nf: lost\n")
     path = write_notebook("print((a, b, c, d, e, f))", parameters=parameters)
     assert main(["run", str(path), "-f", str(tmp_path / "given.yaml"), "-p", "f", "-won"]) == 1  # finishes no record
-    (folder,) = (tmp_path / "audit").iterdir()
+    (folder,) = (tmp_path / "audit").glob("*/")
     notebook = json.loads((folder / "notebook.ipynb").read_text())
     text = notebook["cells"][-1]["outputs"][0]["text"]
     assert text == [repr(("no", "0012", "2026-01-01", "~", "x # y", "-won")) + "\n"]
-    assert f"10-try: failed, recorded in {folder}" in capsys.readouterr().out
+    assert f"10-try: failed, recorded (unsigned) in {folder}" in capsys.readouterr().out
 
 
 def test_list_names_every_runbook_with_its_parameters(capsys: pytest.CaptureFixture[str]) -> None:

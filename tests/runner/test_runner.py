@@ -29,7 +29,7 @@ run = record.load(folder / "record.json")
 
 
 def finish(outcome: str) -> str:
-    return f"record.finish(run, ended=datetime.now(UTC), outcome={outcome!r}).write(folder)"
+    return f"record.finish(run, ended=datetime.now(UTC), outcome={outcome!r}).write_draft(folder)"
 
 
 class Result:
@@ -108,7 +108,8 @@ def test_an_error_of_ours_keeps_its_state_next_step_and_exit_status(write_notebo
 def test_what_the_run_itself_recorded_of_its_failure_is_kept(write_notebook: WriteNotebook, run: Run) -> None:
     failed = (
         "error = ChangeFailed('sendmail did not come back', left='everything was put back')\n"
-        "record.finish(run, ended=datetime.now(UTC), outcome='failed', error=record.RunError.of(error)).write(folder)\n"
+        "told = record.RunError.of(error)\n"
+        "record.finish(run, ended=datetime.now(UTC), outcome='failed', error=told).write_draft(folder)\n"
     )
     result = run(write_notebook(BEGIN, failed + "raise RuntimeError('of the front end')"))
     assert result.status == 1
@@ -128,9 +129,15 @@ def test_a_notebook_that_never_finishes_its_record_has_failed(write_notebook: Wr
 
 
 def test_running_out_of_time(write_notebook: WriteNotebook, run: Run) -> None:
-    result = run(write_notebook(BEGIN, "time.sleep(60)", finish("changed")), cell_timeout_s=1)
+    begun = 'import os, pathlib, time; pathlib.Path(os.environ["MAILTLS_RUN_FOLDER"], "commands.jsonl").touch()\n'
+    result = run(write_notebook(begun + "time.sleep(60)", "print('never')"), cell_timeout_s=2)
     assert (result.status, result.said["error"]["kind"]) == (1, "time-out")
     assert "commands.jsonl" in result.said["error"]["state"]
+
+
+def test_running_out_of_time_before_the_first_command(write_notebook: WriteNotebook, run: Run) -> None:
+    result = run(write_notebook("import time; time.sleep(60)"), cell_timeout_s=1)
+    assert result.said["error"]["state"].startswith("nothing was touched")
 
 
 def test_the_kernels_death(write_notebook: WriteNotebook, run: Run) -> None:

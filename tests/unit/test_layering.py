@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up; the longest prefix counts. A module imports from its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "errors"),
+    ("__init__", "errors", "durable", "interruption", "locking"),
     ("secret", "names", "parameters"),
     ("pki", "sendmail"),
     ("plan", "verdict", "finding", "expiry"),
@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("library", "record", "audit", "approval", "testbed"),
     ("procedures",),
     ("pictures", "display"),
-    ("run", "interruption", "engine"),
+    ("run", "engine"),
     ("runner", "refresh"),
     ("demo", "cli"),
 )
@@ -35,11 +35,9 @@ _PKI_SHELL = {
     "creation",
     "cross_signing",
     "directory",
-    "durable",
     "inspection",
     "lint",
     "lint_files",
-    "locking",
     "mending",
     "recovery",
     "revoking",

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from mailtls_nb.audit.folder import CommandLog, create_run_folder, default_audit_dir, folder_name, run_folder
+from mailtls_nb.audit.folder import CommandLog, create_run_folder, default_audit_dir, folder_name
 from mailtls_nb.errors import BadParameter, FileAccessFailed, NotReady, Unreachable
 from mailtls_nb.finding import Finding, Severity
 from mailtls_nb.record import Operator, Record, RunbookSource, RunError, begin, finish, load, subjects
@@ -164,8 +164,6 @@ def test_where_the_audit_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MAILTLS_AUDIT_DIR", "relative")
     with pytest.raises(BadParameter):
         default_audit_dir()
-    monkeypatch.setenv("MAILTLS_RUN_FOLDER", "/made/already")
-    assert run_folder("", NOW, "02-x", "") == Path("/made/already")
 
 
 def test_commands_are_appended_and_readable_by_the_owner_only(tmp_path: Path) -> None:
