@@ -12,6 +12,7 @@ import yaml
 
 import mailtls_nb
 from mailtls_nb import library
+from mailtls_nb.audit.commands import audit
 from mailtls_nb.errors import BadParameter, MailTLSError
 from mailtls_nb.interruption import termination_interrupts
 from mailtls_nb.runner import CELL_TIMEOUT_S, refuse, run_runbook
@@ -56,7 +57,7 @@ def list_runbooks() -> int:
     metavar="NAME VALUE",
     help="A parameter, taken as it is typed. May be given several times.",
 )
-@click.option("-f", "file", type=click.Path(path_type=Path), help="Parameters from a YAML file; -p goes before it.")
+@click.option("-f", "file", type=click.Path(path_type=Path), help="Parameters from a YAML file; -p wins over it.")
 @click.option("--json", "json_output", is_flag=True, help="Print the outcome as one JSON object on the last line.")
 @click.option(
     "--cell-timeout",
@@ -85,6 +86,9 @@ def testbed(action: str) -> int:
     from mailtls_nb.testbed import commands
 
     return {"up": commands.up_command, "down": commands.down_command, "status": commands.status_command}[action]()
+
+
+cli.add_command(audit)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
