@@ -33,9 +33,10 @@ fuzz: set-up ## run the property tests of all parsers for some minutes, with oth
 lint: set-up ## check style and types only
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 
-bench: set-up ## a mail log of 1 GB and a CA of a million rows: time and memory beside those of grep, zcat and openssl
+bench: set-up ## a large mail log, CA and audit trail: time and memory beside those of grep, zcat, openssl and sha256sum
 	@$(PY) tests/bench/mail_history.py
 	@$(PY) tests/bench/ca_directory.py
+	@$(PY) -m tests.bench.audit_trail
 
 jupyter: set-up ## open JupyterLab on runbooks/
 	@$(PY) -m jupyterlab --ServerApp.root_dir=runbooks $(if $(filter 0,$(shell id -u)),--allow-root)
