@@ -186,7 +186,7 @@ def test_the_command_exits_with_4_and_says_how_many(
     assert (status, told["exit_status"], told["outcome"], told["error"]) == (4, 4, "unchanged", None)
     assert told["findings"]["error"] == 1
     page = (Path(told["folder"]) / "notebook.html").read_text()
-    assert '<p class="outcome">1 error; nothing was changed</p>' in page
+    assert '<h1><span class="word">1 error</span>: nothing was changed</h1>' in page
     assert "TLS_Srv:x.example.test has a value that is no requirement" in page
 
 
