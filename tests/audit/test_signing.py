@@ -577,7 +577,13 @@ def test_on_a_terminal_the_touch_is_asked_for(security_key: SecurityKeyAgent) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_ends_the_signing(number: signal.Signals, security_key: SecurityKeyAgent) -> None:
-    with subprocess.Popen([sys.executable, "-c", SIGN], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", SIGN],
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may have the signal ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
         try:
             assert security_key.asked.wait(SOON_S)
             assert not security_key.left.is_set()
