@@ -170,8 +170,6 @@ class Run:
             approval = self._approval
             if approval is None:
                 raise NotReady("the plan was not looked at for approval", do="run the cell with run.approval() first")
-            if self._applied is not None:
-                raise NotReady("this run has applied its plan already", do="run the notebook anew from its first cell")
             if plan.is_empty:
                 self._applied = self._change.unchanged(self._context, self._wish, self._before)
             elif approval.granted:

@@ -263,21 +263,15 @@ def refuse(name: str, error: MailTLSError, *, json_output: bool) -> int:
             "exit_status": told.exit_status,
             "runbook": name,
             "folder": None,
+            "record": None,
             "artifacts": [],
+            "plan_digest": None,
+            "findings": None,
+            "signed_by": "",
+            "unsigned_because": "",
+            "error": vars(told),
         }
-        print(
-            json.dumps(
-                {
-                    **summary,
-                    "record": None,
-                    "plan_digest": None,
-                    "findings": None,
-                    "signed_by": "",
-                    "unsigned_because": "",
-                    "error": vars(told),
-                }
-            )
-        )
+        print(json.dumps(summary))
     return told.exit_status
 
 

@@ -15,8 +15,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +89,7 @@ class Entry:
             raise ValueError("a member of the entry is of another type")
         if not _RUN_NAME.fullmatch(data["run"]):
             raise ValueError("the name of the run is no name of a folder")
-        if not all(pattern.fullmatch(data.get(name, "")) for name, pattern in _PATTERNS.items() if name in data):
+        if not all(pattern.fullmatch(data[name]) for name, pattern in _PATTERNS.items() if name in data):
             raise ValueError("a digest, a fingerprint or a time of the entry has another form")
         return cls(n=n, hosts=tuple(hosts), **data)
 
@@ -125,14 +125,17 @@ def read_lines(audit_dir: Path) -> list[bytes]:
         raise NotReady(f"{path} cannot be read: {error.strerror}") from error
 
 
+def _entries(lines: Iterable[bytes]) -> Iterator[Entry]:
+    """The entries of the lines, one at a time; lines that cannot be read are left out."""
+    for line in lines:
+        with suppress(ValueError):
+            yield Entry.parse(line)
+
+
 def summaries(lines: list[bytes]) -> list[RunSummary]:
     """The runs of a log in the order in which they began; lines that cannot be read are left out."""
     runs: dict[str, RunSummary] = {}
-    for line in lines:
-        try:
-            entry = Entry.parse(line)
-        except ValueError:
-            continue
+    for entry in _entries(lines):
         runs[entry.run] = RunSummary(
             folder=entry.run,
             runbook=entry.runbook,
@@ -274,14 +277,7 @@ class OpenChain:
         return digest_of(self._lines[-1].removesuffix(b"\n") + b"\n")
 
     def _last_record(self) -> str | None:
-        for line in reversed(self._lines):
-            try:
-                entry = Entry.parse(line)
-            except ValueError:
-                continue
-            if entry.what == "ended":
-                return entry.record
-        return None
+        return next((entry.record for entry in _entries(reversed(self._lines)) if entry.what == "ended"), None)
 
 
 def _holds(path: Path, digest: str) -> bool:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -127,7 +128,7 @@ def verify(
         ended=len(ended),
         not_ended=tuple(entry.run for entry in not_ended),
         unsigned=unsigned,
-        signers=_count(names.get(entry.signed_by, entry.signed_by) for entry in ended if entry.signed_by),
+        signers=dict(Counter(names.get(entry.signed_by, entry.signed_by) for entry in ended if entry.signed_by)),
         signatures_checked=len(chosen),
         after_the_last_signature=len(lines) - max((entry.n for entry in entries if entry.signature), default=0),
         problems=tuple(dict.fromkeys(problems)),
@@ -235,10 +236,3 @@ def _check_signature(audit_dir: Path, entry: Entry, signers: Signers | None, nam
     except BadSignature as error:
         return [Problem("signature", where, error.what)]
     return []
-
-
-def _count(names: Iterable[str]) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    for name in names:
-        counted[name] = counted.get(name, 0) + 1
-    return counted
